@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The relay half: hands out public addresses to agents and joins each visitor
+ * of an address to its agent.
+ *
+ * Words. An agent is a requesting client: one control connection and what
+ * hangs on it. A lease is a public address held for it; it outlives a dropped
+ * control connection. A visitor (a conn, here) is a program that connected to
+ * a leased address. A pair is a visitor joined to a data connection. `in`
+ * means from the visitor, `out` to the visitor.
+ *
+ * Ids are for keeping, pointers for borrowing: what a callback is handed is
+ * valid until it returns; an id stays safe for ever, and calling with the id
+ * of something that has ended returns UV_ENOENT. Agents and conns share one
+ * number space.
+ *
+ * Every call is made on the thread of the relay's loop.
+ */
+#ifndef RELAY_RELAY_H
+#define RELAY_RELAY_H
+
+#include <relay/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct relay relay_t;
+
+/* ---- what policy sees ------------------------------------------------- */
+
+typedef struct relay_agent_info {
+  size_t size;
+  uint64_t id;
+  const char *name; /* what the agent calls its lease; "" if nothing */
+  const char *addr; /* where it connects from: "192.0.2.1", no port */
+  unsigned port;    /* the leased port; 0 while there is none */
+  unsigned conns;   /* visitors admitted and not yet closed */
+  uint64_t since_ms; /* age of the control connection */
+} relay_agent_info;
+
+typedef struct relay_conn_info {
+  size_t size;
+  uint64_t id;
+  uint64_t agent; /* the agent that serves it; 0 while there is none */
+  const char *addr;
+  unsigned port;
+  unsigned listen_port;
+  uint64_t bytes_in;
+  uint64_t bytes_out;
+  uint64_t duration_ms;
+  int reason; /* in close: 0 after an orderly end, else why */
+} relay_conn_info;
+
+/* What an agent presents. `id` is NULL for an agent without credentials. */
+typedef struct relay_credentials {
+  size_t size;
+  const char *id;
+} relay_credentials;
+
+/* What an agent asks for. */
+typedef struct relay_want {
+  size_t size;
+  unsigned port;       /* 0: any */
+  const char *host;    /* the name it dialed; "" if unknown */
+  unsigned attempt;    /* 1, then more while ports turned out to be taken */
+} relay_want;
+
+typedef enum relay_answer {
+  RELAY_ALLOW, /* go on; in allocate and visitor the core chooses */
+  RELAY_DENY,  /* with `reason` */
+  RELAY_PICK,  /* with `agent` (visitor, peek) or `port`/`host` (allocate) */
+  RELAY_NEED,  /* peek only: call again when `need` bytes are there */
+  RELAY_DEFER  /* settled later, by relay_settle with the call's number */
+} relay_answer;
+
+/* One verdict for every hook that decides. Starts out all zero: ALLOW. Texts
+   are copied when the hook returns or relay_settle is called. */
+typedef struct relay_verdict {
+  size_t size;
+  relay_answer answer;
+  const char *reason;
+  const char *name; /* auth: the owner's name, for logs and leases */
+  uint64_t agent;
+  unsigned port;
+  const char *host; /* allocate: what the agent is told; NULL: the default */
+  int share;        /* allocate: others may hold this port too */
+  size_t need;
+} relay_verdict;
+
+/*
+ * The policy: a table of functions, each of which may be NULL at no cost.
+ * Append-only; `size` says how much of it the host knows. `data` is handed to
+ * each. `call` numbers a question that may be deferred: answer DEFER, keep the
+ * number, and call relay_settle with it, even before the hook has returned. A
+ * deferred question whose subject died is told by `cancel`; one that takes
+ * longer than its deadline is denied, and also told. A deciding hook returns 0
+ * or a negative code; an error denies.
+ */
+typedef struct relay_policy {
+  size_t size;
+  void *data;
+
+  /* An agent identifies itself. NULL: let in. */
+  int (*auth)(void *data, uint64_t call, const relay_agent_info *agent,
+              const relay_credentials *credentials, relay_verdict *verdict);
+  /* An agent asks for an address. Called again, up to 16 times, while the
+     port it picked turns out to be taken. NULL: the next free port. */
+  int (*allocate)(void *data, uint64_t call, const relay_agent_info *agent,
+                  const relay_want *want, relay_verdict *verdict);
+  /* A visitor was accepted; nothing was read. `agents` are those that serve
+     the address and are there. NULL: let in. */
+  int (*visitor)(void *data, uint64_t call, const relay_conn_info *conn,
+                 const relay_agent_info *agents, size_t agent_count,
+                 relay_verdict *verdict);
+  /* The first bytes of a conn, where relay_peek_conn asked for them. */
+  int (*peek)(void *data, uint64_t call, const relay_conn_info *conn,
+              const void *bytes, size_t count, int eof,
+              relay_verdict *verdict);
+  /* A visitor was joined to its agent. */
+  void (*open)(void *data, const relay_conn_info *conn);
+  /* A visitor that `visitor` let in has ended. Exactly once for each. */
+  void (*close)(void *data, const relay_conn_info *conn);
+  /* An agent's control connection has ended. */
+  void (*agent_gone)(void *data, const relay_agent_info *agent, int reason);
+  /* Every second, on the loop's clock. The next interval in ms; 0 keeps it. */
+  uint64_t (*tick)(void *data, uint64_t now_ms);
+  /* A log record, before the host's log function. 0 passes it on, 1 drops it. */
+  int (*log)(void *data, const relay_log_record *record);
+  /* The question `call` needs no answer any more. */
+  void (*cancel)(void *data, uint64_t call);
+} relay_policy;
+
+/* ---- the relay -------------------------------------------------------- */
+
+typedef struct relay_options {
+  size_t size;
+
+  /* Addresses. Texts are copied. */
+  const char *listen_host; /* NULL: every address, IPv6 and IPv4 */
+  unsigned port;           /* for agents; 0: any free one */
+  const char *advertise;   /* host told to agents; NULL: the one they dialed */
+  unsigned port_lo;        /* range of leased ports; 0: after `port` */
+  unsigned port_hi;
+  const char *dial; /* HOST:PORT where data connections go; NULL: the same */
+
+  /* How bytes move. */
+  relay_mode mode;
+  unsigned rcvbuf_bytes; /* SO_RCVBUF of each connection; 0: the kernel's */
+
+  /* Caps. */
+  unsigned max_agents;
+  unsigned max_leases_per_owner; /* per source address while there are no
+                                    tokens */
+  unsigned max_visitors;         /* per lease, all of them */
+  unsigned max_parked;           /* per lease, while its agent is away */
+  unsigned max_pool;             /* waiting data connections per agent */
+  unsigned max_unproven;         /* connections that have not said who they are */
+  unsigned max_fds; /* descriptors in all; 0: what RLIMIT_NOFILE leaves */
+
+  /* Times, in milliseconds; 0 means never, where that makes sense. */
+  uint64_t handshake_ms;
+  uint64_t hook_agent_ms;   /* auth, allocate: longest wait */
+  uint64_t hook_visitor_ms; /* visitor, peek: longest wait */
+  uint64_t pairing_ms;
+  uint64_t heartbeat_ms;
+  uint64_t dead_ms;
+  uint64_t grace_ms;
+  uint64_t park_ms;
+  uint64_t fin_timeout_ms;
+  uint64_t idle_ms;
+  uint64_t drain_ms;
+
+  /* Default limits of a visitor, in bytes per second; 0: none. */
+  uint64_t rate_in;
+  uint64_t rate_out;
+
+  const relay_policy *policy; /* copied; NULL: none */
+  relay_log_fn log;           /* NULL: no log */
+  void *log_data;
+  relay_log_level log_level; /* records below it are not made */
+} relay_options;
+
+/* Fills every option with its default. `size` is sizeof(relay_options) as the
+   caller knows it. */
+RELAY_API void relay_options_init(relay_options *options, size_t size);
+
+/*
+ * Makes a relay on `loop` and listens. Everything in options is copied. 0, or
+ * a negative code (UV_EADDRINUSE, UV_EACCES, UV_EINVAL, UV_ENOMEM …), and then
+ * nothing is left behind but closing handles, which the next turns of the loop
+ * finish.
+ */
+RELAY_API int relay_new(relay_t **out, struct uv_loop_s *loop,
+                        const relay_options *options);
+
+/* The port agents connect to. */
+RELAY_API unsigned relay_port(const relay_t *r);
+
+/* The host it listens on, as text ("::", "127.0.0.1"). Owned by the relay. */
+RELAY_API const char *relay_host(const relay_t *r);
+
+typedef void (*relay_close_fn)(void *data);
+
+/*
+ * No new agents and no new visitors from now on; live pairs finish. After `ms`
+ * what is left is reset. Then `on_drained` runs; the relay is still to be
+ * closed. A second call shortens the time.
+ */
+RELAY_API void relay_drain(relay_t *r, uint64_t ms, relay_close_fn on_drained,
+                           void *data);
+
+/* Resets what is left and frees everything. `on_close` (may be NULL) runs when
+   no handle of the relay is left on the loop. Idempotent. */
+RELAY_API void relay_close(relay_t *r, relay_close_fn on_close, void *data);
+
+/* ---- calls by id ------------------------------------------------------ */
+
+typedef struct relay_limits {
+  size_t size;
+  int64_t rate_in; /* bytes per second; 0: none; -1: leave as it is */
+  int64_t rate_out;
+  int64_t idle_ms;
+} relay_limits;
+
+typedef struct relay_stats {
+  size_t size;
+  uint64_t agents;   /* connected now */
+  uint64_t leases;   /* held now, grace included */
+  uint64_t visitors; /* admitted and not closed */
+  uint64_t pairs;
+  uint64_t parked;
+  uint64_t waiting; /* pooled data connections */
+  uint64_t unproven;
+  uint64_t fds;     /* descriptors in use by this relay */
+  uint64_t pipes;   /* kernel pipes, in use and kept */
+  uint64_t agents_total;
+  uint64_t visitors_total;
+  uint64_t refused_total; /* visitors and agents turned away */
+  uint64_t bytes_in;
+  uint64_t bytes_out;
+} relay_stats;
+
+/* Answers a deferred question. UV_ENOENT when it is not (or no longer) open;
+   then nothing changes. */
+RELAY_API int relay_settle(relay_t *r, uint64_t call,
+                           const relay_verdict *verdict);
+
+/* Resets a visitor and its agent's leg. */
+RELAY_API int relay_close_conn(relay_t *r, uint64_t conn, const char *reason);
+/* Ends an agent's session and its lease, with everything on it. */
+RELAY_API int relay_close_agent(relay_t *r, uint64_t agent, const char *reason);
+
+/* Sets a conn's limits. */
+RELAY_API int relay_limit_conn(relay_t *r, uint64_t conn,
+                               const relay_limits *limits);
+/* Sets a limit for the sum of an agent's conns. UV_ENOSYS in this version. */
+RELAY_API int relay_limit_agent(relay_t *r, uint64_t agent,
+                                const relay_limits *limits);
+
+/* Sets (or with value NULL removes) a tag, shown in the conn's log records.
+   UV_ENOSYS in this version. */
+RELAY_API int relay_tag_conn(relay_t *r, uint64_t conn, const char *key,
+                             const char *value);
+/* Inside `visitor`: asks for the first bytes. UV_ENOSYS in this version. */
+RELAY_API int relay_peek_conn(relay_t *r, uint64_t conn, uint64_t ms);
+/* A public listener that belongs to no agent. UV_ENOSYS in this version. */
+RELAY_API int relay_listen(relay_t *r, const char *host, unsigned port);
+
+RELAY_API int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info);
+RELAY_API int relay_get_agent(relay_t *r, uint64_t agent, relay_agent_info *info);
+
+/* Calls `visit` for each; a nonzero answer stops and is returned. The visit
+   may close what it is shown, and nothing else. */
+RELAY_API int relay_each_conn(relay_t *r,
+                              int (*visit)(void *data,
+                                           const relay_conn_info *conn),
+                              void *data);
+RELAY_API int relay_each_agent(relay_t *r,
+                               int (*visit)(void *data,
+                                            const relay_agent_info *agent),
+                               void *data);
+
+RELAY_API void relay_get_stats(const relay_t *r, relay_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
