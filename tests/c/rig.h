@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A pair under test: a loop, a plane, and two real TCP peers on loopback whose
+ * other ends are joined by the pair. Everything runs on one thread; the peers
+ * are plain nonblocking sockets.
+ */
+#ifndef RELAY_TESTS_RIG_H
+#define RELAY_TESTS_RIG_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "pair.h"
+
+struct peer {
+  int fd;
+  uint64_t sent; /* bytes of the pattern */
+  uint64_t received;
+  uint64_t seed;
+  bool shut;
+  bool closed;
+  bool eof;
+  bool reset;
+};
+
+struct rig {
+  uv_loop_t loop;
+  struct plane plane;
+  struct pair *pair;
+  struct peer peers[2];
+  int ends; /* times on_end ran */
+  int reason;
+  uint64_t bytes_in, bytes_out;
+};
+
+static inline unsigned char pattern(uint64_t seed, uint64_t at) {
+  uint64_t x = (at >> 3) * 0x9e3779b97f4a7c15ull + seed;
+
+  x ^= x >> 29;
+  x *= 0xbf58476d1ce4e5b9ull;
+  x ^= x >> 32;
+  return (unsigned char)(x >> (at & 7) * 8);
+}
+
+static inline void on_rig_end(struct pair *pair, int reason) {
+  struct rig *rig = pair->owner;
+
+  rig->ends++;
+  rig->reason = reason;
+  rig->bytes_in = relay__pair_bytes_in(pair);
+  rig->bytes_out = relay__pair_bytes_out(pair);
+  rig->pair = NULL;
+}
+
+/* A connected TCP pair: one end for a peer, the other, tuned, for a stream. */
+static inline bool rig_connect(struct rig *rig, struct peer *peer,
+                               struct stream **stream, int buffer) {
+  struct sockaddr_in at = {.sin_family = AF_INET,
+                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof(at);
+  int listener = socket(AF_INET, SOCK_STREAM, 0);
+  int on = 1, ours;
+
+  relay__stream_tune(&rig->plane, listener);
+  peer->fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (buffer != 0) {
+    setsockopt(peer->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+    setsockopt(peer->fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+  }
+  setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  if (bind(listener, (struct sockaddr *)&at, length) != 0 ||
+      listen(listener, 1) != 0 ||
+      getsockname(listener, (struct sockaddr *)&at, &length) != 0 ||
+      connect(peer->fd, (struct sockaddr *)&at, length) != 0 ||
+      (ours = accept(listener, NULL, NULL)) < 0)
+    return CHECK(!"sockets");
+  close(listener);
+  fcntl(peer->fd, F_SETFL, O_NONBLOCK);
+  return CHECK_INT(0, relay__stream_open(stream, &rig->plane, ours));
+}
+
+static inline void rig_open(struct rig *rig, relay_mode mode, bool echo,
+                            const struct pair_limits *limits, int buffer) {
+  static const struct pair_limits none;
+  struct stream *a = NULL, *b = NULL;
+
+  memset(rig, 0, sizeof(*rig));
+  signal(SIGPIPE, SIG_IGN);
+  CHECK_INT(0, uv_loop_init(&rig->loop));
+  CHECK_INT(0, relay__plane_init(&rig->plane, &rig->loop, mode, 0));
+  rig->peers[0].seed = 17;
+  rig->peers[1].seed = 4711;
+  rig->peers[1].fd = -1;
+  rig->peers[1].closed = echo;
+  rig_connect(rig, &rig->peers[0], &a, buffer);
+  if (!echo)
+    rig_connect(rig, &rig->peers[1], &b, buffer);
+  CHECK_INT(0, relay__pair_start(&rig->pair, &rig->plane, a, b,
+                                 limits ? limits : &none, on_rig_end, rig));
+}
+
+/* Sends up to `count` more bytes of the pattern; how many were taken. */
+static inline size_t peer_send(struct peer *peer, size_t count) {
+  static unsigned char bytes[256 * 1024];
+  size_t i;
+  ssize_t n;
+
+  if (count > sizeof(bytes))
+    count = sizeof(bytes);
+  for (i = 0; i < count; i++)
+    bytes[i] = pattern(peer->seed, peer->sent + i);
+  n = send(peer->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n > 0)
+    peer->sent += (uint64_t)n;
+  return n > 0 ? (size_t)n : 0;
+}
+
+/* Reads what is there, at most `count`, and compares it with what the peer of
+   `seed` sends. */
+static inline size_t peer_receive(struct peer *peer, uint64_t seed,
+                                  size_t count) {
+  static unsigned char bytes[256 * 1024];
+  ssize_t i, n;
+
+  if (peer->closed || peer->eof || peer->reset)
+    return 0;
+  if (count > sizeof(bytes))
+    count = sizeof(bytes);
+  n = recv(peer->fd, bytes, count, MSG_DONTWAIT);
+  if (n == 0)
+    peer->eof = true;
+  else if (n < 0 && errno != EAGAIN)
+    peer->reset = true;
+  for (i = 0; i < n; i++)
+    if (bytes[i] != pattern(seed, peer->received + (uint64_t)i)) {
+      CHECK(!"the right byte");
+      break;
+    }
+  if (n > 0)
+    peer->received += (uint64_t)n;
+  return n > 0 ? (size_t)n : 0;
+}
+
+static inline void peer_shut(struct peer *peer) {
+  shutdown(peer->fd, SHUT_WR);
+  peer->shut = true;
+}
+
+static inline void peer_reset(struct peer *peer) {
+  struct linger linger = {1, 0};
+
+  setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+  close(peer->fd);
+  peer->closed = true;
+}
+
+/* Unacknowledged bytes of the peer's own. */
+static inline int peer_unsent(struct peer *peer) {
+  int unsent = 0;
+
+  ioctl(peer->fd, TIOCOUTQ, &unsent);
+  return unsent;
+}
+
+/* One turn of the loop, waiting at most a millisecond for something. */
+static inline void rig_turn(struct rig *rig) {
+  uv_run(&rig->loop, UV_RUN_NOWAIT);
+  if (rig->pair != NULL || rig->plane.handles != 0) {
+    struct pollfd wait = {uv_backend_fd(&rig->loop), POLLIN, 0};
+
+    poll(&wait, 1, 1);
+  }
+}
+
+/* Turns until `so`, or ten seconds have passed. */
+#define RIG_UNTIL(rig, so)                                                     \
+  do {                                                                         \
+    uint64_t until_ = uv_hrtime() + 10000000000ull;                            \
+    while (!(so) && uv_hrtime() < until_)                                      \
+      rig_turn(rig);                                                           \
+    CHECK(so);                                                                 \
+  } while (0)
+
+/* What is left is closed; nothing may be left of the pair after that. */
+static inline void rig_close(struct rig *rig) {
+  unsigned i;
+
+  for (i = 0; i < 2; i++)
+    if (!rig->peers[i].closed)
+      close(rig->peers[i].fd);
+  if (rig->pair != NULL)
+    relay__pair_close(rig->pair, UV_ECANCELED);
+  relay__plane_close(&rig->plane);
+  CHECK_INT(0, uv_run(&rig->loop, UV_RUN_DEFAULT));
+  CHECK_INT(0, rig->plane.handles);
+  CHECK_INT(0, rig->plane.fds.used);
+  CHECK_INT(1, rig->ends);
+  CHECK_INT(0, uv_loop_close(&rig->loop));
+}
+
+#endif
