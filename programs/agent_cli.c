@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An agent run from the command line; see agent_cli.h.
+ */
+#include "agent_cli.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define DRAIN_MS (30 * 1000)
+
+/* ---- options ---------------------------------------------------------- */
+
+static void fill_table(struct agent_cli *self) {
+  relay_agent_options *options = &self->options;
+  const struct cli_option table[AGENT_CLI_OPTIONS] = {
+      {"port", "N", CLI_PORT, &options->want_port, "public port to ask for",
+       "the relay chooses", 0, 0, NULL},
+      {"name", "NAME", CLI_TEXT, &options->name,
+       "tells this address from others of one owner", "none", 0, 0, NULL},
+      {"pool", "N", CLI_NUMBER, &options->pool,
+       "idle connections kept ahead of need", NULL, 0, 1024, NULL},
+      {"once", NULL, CLI_FLAG, &self->once,
+       "end at the first loss instead of reconnecting", NULL, 0, 0, NULL},
+      {"mode", "MODE", CLI_CHOICE, &self->mode, "how bytes move", NULL, 0, 0,
+       "splice|copy"},
+      {"max-visitors", "N", CLI_NUMBER, &options->max_visitors,
+       "visitors at a time; more are rejected", NULL, 1, 1000000, NULL},
+      {"connect", "TIME", CLI_TIME, &options->connect_ms,
+       "one attempt to reach the relay or a service", NULL, 0, 0, NULL},
+      {"visit", "TIME", CLI_TIME, &options->visit_ms,
+       "a visitor must be served within this", NULL, 0, 0, NULL},
+      {"heartbeat", "TIME", CLI_TIME, &options->heartbeat_ms,
+       "between PINGs, unless the relay says", NULL, 0, 0, NULL},
+      {"dead", "TIME", CLI_TIME, &options->dead_ms,
+       "without a PONG: the relay is lost", NULL, 0, 0, NULL},
+      {"backoff-min", "TIME", CLI_TIME, &options->backoff_min_ms,
+       "first wait before reconnecting", NULL, 0, 0, NULL},
+      {"backoff-max", "TIME", CLI_TIME, &options->backoff_max_ms,
+       "longest wait before reconnecting", NULL, 0, 0, NULL},
+      {"pool-age", "TIME", CLI_TIME, &options->pool_age_ms,
+       "an idle connection is replaced after this", NULL, 0, 0, NULL},
+      {"fin-timeout", "TIME", CLI_TIME, &options->fin_timeout_ms,
+       "half-closed and silent: reset", "never", 0, 0, NULL},
+      {"idle", "TIME", CLI_TIME, &options->idle_ms, "silent both ways: reset",
+       "never", 0, 0, NULL},
+      {"drain", "TIME", CLI_TIME, &self->drain_ms,
+       "for visitors to finish after SIGTERM", NULL, 0, 0, NULL},
+      {NULL, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL}};
+
+  memcpy(self->table, table, sizeof(table));
+}
+
+/* ---- the agent -------------------------------------------------------- */
+
+static void close_agent(struct agent_cli *self) {
+  if (self->closing)
+    return;
+  self->closing = true;
+  relay_agent_close(self->agent, NULL, NULL);
+  cli_run_ending(&self->run, self->status);
+}
+
+static void on_established(void *data, relay_agent *agent, const char *host,
+                           unsigned port, int fresh) {
+  (void)data, (void)agent, (void)fresh;
+  cli_say("established relay address: (%s, %u)", host, port);
+}
+
+static void on_end(void *data, relay_agent *agent, int error,
+                   const char *reason) {
+  struct agent_cli *self = data;
+
+  (void)agent;
+  if (error != 0)
+    self->status = cli_fail(&self->cli, "%s", reason);
+  close_agent(self);
+}
+
+static void on_signal(struct cli_run *run, int signal) {
+  struct agent_cli *self =
+      (struct agent_cli *)((char *)run - offsetof(struct agent_cli, run));
+
+  if (signal == SIGHUP && self->ignores_hangup)
+    return;
+  if (signal == SIGTERM && !self->draining) {
+    self->draining = true;
+    relay_agent_drain(self->agent, self->drain_ms);
+  } else {
+    close_agent(self);
+  }
+}
+
+/* ---- from the programs ------------------------------------------------ */
+
+void agent_cli_init(struct agent_cli *self, const char *program,
+                    void (*on_visitor)(void *data, relay_agent *agent,
+                                       const relay_visitor_info *visitor)) {
+  memset(self, 0, sizeof(*self));
+  relay_agent_options_init(&self->options, sizeof(self->options));
+  self->options.data = self;
+  self->options.on_visitor = on_visitor;
+  self->options.on_established = on_established;
+  self->options.on_end = on_end;
+  self->options.log = cli_log_record;
+  self->options.log_data = &self->log;
+  self->log.format = RELAY_LOG_TEXT;
+  self->log.level = RELAY_LOG_INFO;
+  self->drain_ms = DRAIN_MS;
+  self->cli.program = program;
+  fill_table(self);
+  self->cli.tables[0] = self->table;
+}
+
+int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
+                    const char **operands) {
+  const struct cli_option log_table[] = {
+      CLI_LOG_OPTIONS(&self->log),
+      {NULL, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL}};
+  size_t last = 1;
+
+  while (self->cli.tables[last] != NULL)
+    last++;
+  self->cli.tables[last] = log_table;
+  int status = cli_parse(&self->cli, argc, argv, operands);
+  self->cli.tables[last] = NULL;
+  if (status != CLI_GO)
+    return status;
+  if (!cli_read_port(operands[1], 1, &self->options.port))
+    return cli_usage(&self->cli, "RELAYPORT: '%s' is not a port (1-65535)",
+                     operands[1]);
+  if (operands[0][0] == '\0')
+    return cli_usage(&self->cli, "RELAYHOST: it is empty");
+  self->options.host = operands[0];
+  self->options.once = self->once;
+  self->options.mode = (relay_mode)self->mode;
+  return CLI_GO;
+}
+
+/* A terminal that is gone ends an agent as Ctrl-C does, unless nohup said
+   otherwise. */
+static bool ignores_hangup(void) {
+  struct sigaction action;
+
+  return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+int agent_cli_run(struct agent_cli *self) {
+  self->ignores_hangup = ignores_hangup();
+  int err = cli_run_init(&self->run, on_signal);
+
+  if (err == 0)
+    err = relay_agent_new(&self->agent, &self->run.loop, &self->options);
+  if (err != 0)
+    return cli_fail(&self->cli, "cannot start: %s", relay_strerror(err));
+  cli_run(&self->run);
+  return self->status;
+}

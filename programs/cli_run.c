@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The log of a program and the loop it runs; see cli.h.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+/* Closing is a matter of milliseconds, but for what cannot be stopped. */
+#define PATIENCE_MS 2000
+#define LINE_MAX_BYTES 4096
+
+static const int watched[] = {SIGINT, SIGTERM, SIGHUP};
+#define WATCHED_COUNT (sizeof(watched) / sizeof(*watched))
+
+/* ---- the log ---------------------------------------------------------- */
+
+void cli_log_record(void *data, const relay_log_record *record) {
+  const struct cli_log *log = data;
+  char line[LINE_MAX_BYTES + 1];
+  size_t length;
+
+  if (log->format == CLI_LOG_NONE || (int)record->level < log->level)
+    return;
+  length = relay_log_format(record, (relay_log_format_kind)log->format, line,
+                            LINE_MAX_BYTES);
+  line[length] = '\n';
+  /* One write, so that lines of several processes do not mix. There is nobody
+     to tell that it failed. */
+  if (write(STDERR_FILENO, line, length + 1) < 0)
+    return;
+}
+
+void cli_log_event(struct cli_log *log, relay_log_level level,
+                   const char *event, const char *key, const char *detail) {
+  relay_log_field field = {key, detail, 0};
+  relay_log_record record = {sizeof(record), level, event, &field,
+                             detail != NULL};
+
+  cli_log_record(log, &record);
+}
+
+/* ---- the loop --------------------------------------------------------- */
+
+static void on_uv_signal(uv_signal_t *handle, int signal) {
+  struct cli_run *run = handle->data;
+
+  run->on_signal(run, signal);
+}
+
+static void close_handles(struct cli_run *run) {
+  if (run->watching)
+    for (size_t i = 0; i < WATCHED_COUNT; i++)
+      uv_close((uv_handle_t *)&run->signals[i], NULL);
+  uv_close((uv_handle_t *)&run->patience, NULL);
+}
+
+int cli_run_init(struct cli_run *run,
+                 void (*on_signal)(struct cli_run *run, int signal)) {
+  int err = uv_loop_init(&run->loop);
+
+  if (err != 0)
+    return err;
+  signal(SIGPIPE, SIG_IGN);
+  run->on_signal = on_signal;
+  run->watching = true;
+  uv_timer_init(&run->loop, &run->patience);
+  uv_unref((uv_handle_t *)&run->patience);
+  for (size_t i = 0; i < WATCHED_COUNT; i++) {
+    uv_signal_init(&run->loop, &run->signals[i]);
+    run->signals[i].data = run;
+    uv_unref((uv_handle_t *)&run->signals[i]);
+  }
+  for (size_t i = 0; i < WATCHED_COUNT && err == 0; i++) {
+    err = uv_signal_start(&run->signals[i], on_uv_signal, watched[i]);
+    uv_unref((uv_handle_t *)&run->signals[i]);
+  }
+  return err;
+}
+
+static void on_patience_over(uv_timer_t *timer) {
+  /* Not exit: that would wait for the very thread that hangs. */
+  fflush(stdout);
+  _exit((int)(intptr_t)timer->data);
+}
+
+void cli_run_ending(struct cli_run *run, int status) {
+  run->patience.data = (void *)(intptr_t)status;
+  uv_timer_start(&run->patience, on_patience_over, PATIENCE_MS, 0);
+}
+
+void cli_run(struct cli_run *run) {
+  uv_run(&run->loop, UV_RUN_DEFAULT);
+  close_handles(run);
+  uv_run(&run->loop, UV_RUN_DEFAULT);
+  uv_loop_close(&run->loop);
+}

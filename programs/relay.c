@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * relay: hands out public addresses to agents. The library's relay half with
+ * a command line: every option is a field of relay_options.
+ *
+ * SIGTERM drains and then ends; a second one, or SIGINT, ends at once.
+ */
+#include <arpa/inet.h>
+#include <relay/relay.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+#define OPTIONS_MAX 32
+
+struct program {
+  struct cli cli;
+  struct cli_log log;
+  struct cli_run run;
+  relay_options options;
+  relay_t *relay;
+  unsigned ports[2];
+  int mode;
+  uint64_t rcvbuf_bytes;
+  bool draining;
+  bool closing;
+  int status;
+};
+
+#define END                                                                    \
+  { NULL, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL }
+
+/* ---- running ---------------------------------------------------------- */
+
+static void close_relay(struct program *self) {
+  if (self->closing)
+    return;
+  self->closing = true;
+  relay_close(self->relay, NULL, NULL);
+  cli_run_ending(&self->run, self->status);
+}
+
+static void on_drained(void *data) {
+  close_relay(data);
+}
+
+static void on_signal(struct cli_run *run, int signal) {
+  struct program *self =
+      (struct program *)((char *)run - offsetof(struct program, run));
+
+  if (signal == SIGHUP) {
+    cli_log_event(&self->log, RELAY_LOG_INFO, "nothing to reload", "", NULL);
+  } else if (signal == SIGTERM && !self->draining) {
+    self->draining = true;
+    relay_drain(self->relay, self->options.drain_ms, on_drained, self);
+  } else {
+    close_relay(self);
+  }
+}
+
+/* What "every address" means here, for an error about it. */
+static const char *wildcard_host(void) {
+  int fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+  if (fd < 0)
+    return "0.0.0.0";
+  close(fd);
+  return "::";
+}
+
+static const char *open_bracket(const char *host) {
+  return strchr(host, ':') != NULL && host[0] != '[' ? "[" : "";
+}
+
+static const char *close_bracket(const char *host) {
+  return *open_bracket(host) != '\0' ? "]" : "";
+}
+
+static int run_relay(struct program *self) {
+  const char *host = self->options.listen_host;
+  int err = cli_run_init(&self->run, on_signal);
+
+  if (err != 0)
+    return cli_fail(&self->cli, "cannot start: %s", relay_strerror(err));
+  err = relay_new(&self->relay, &self->run.loop, &self->options);
+  if (err != 0) {
+    host = host != NULL ? host : wildcard_host();
+    self->status = cli_fail(&self->cli, "cannot listen on %s%s%s:%u: %s",
+                            open_bracket(host), host, close_bracket(host),
+                            self->options.port, relay_strerror(err));
+  } else {
+    host = relay_host(self->relay);
+    cli_log_event(&self->log, RELAY_LOG_WARN, "open to anyone", "reason",
+                  "no tokens are configured");
+    cli_say("listening on %s%s%s:%u", open_bracket(host), host,
+            close_bracket(host), relay_port(self->relay));
+  }
+  cli_run(&self->run);
+  return self->status;
+}
+
+/* ---- options ---------------------------------------------------------- */
+
+/* The options by what they are about; each table is ended by END. */
+static void list_options(struct program *self, struct cli_option *addresses,
+                         struct cli_option *caps, struct cli_option *times) {
+  relay_options *o = &self->options;
+  const struct cli_option address_options[] = {
+      {"listen", "ADDR", CLI_TEXT, &o->listen_host,
+       "address to listen on, a literal", "every one, IPv6 and IPv4", 0, 0,
+       NULL},
+      {"advertise", "HOST", CLI_TEXT, &o->advertise,
+       "host that agents are told", "the name they dialed", 0, 0, NULL},
+      {"ports", "LO-HI", CLI_PORTS, self->ports, "public ports to hand out",
+       "after PORT", 0, 0, NULL},
+      {"dial", "HOST:PORT", CLI_TEXT, &o->dial,
+       "where agents open data connections", "as for control", 0, 0, NULL},
+      {"mode", "MODE", CLI_CHOICE, &self->mode, "how bytes move", NULL, 0, 0,
+       "splice|copy"},
+      {"rcvbuf", "SIZE", CLI_SIZE, &self->rcvbuf_bytes,
+       "receive buffer of each connection", "the kernel's", 0, 1 << 30, NULL},
+      {"rate-in", "SIZE", CLI_SIZE, &o->rate_in,
+       "bytes per second from each visitor", "no limit", 0, 0, NULL},
+      {"rate-out", "SIZE", CLI_SIZE, &o->rate_out,
+       "bytes per second to each visitor", "no limit", 0, 0, NULL},
+      CLI_LOG_OPTIONS(&self->log),
+      END};
+  const struct cli_option cap_options[] = {
+      {"max-agents", "N", CLI_NUMBER, &o->max_agents, "agents at a time", NULL,
+       1, 1000000, NULL},
+      {"max-leases-per-owner", "N", CLI_NUMBER, &o->max_leases_per_owner,
+       "addresses for one owner", NULL, 1, 1000000, NULL},
+      {"max-visitors", "N", CLI_NUMBER, &o->max_visitors,
+       "visitors of one address at a time", NULL, 1, 1000000, NULL},
+      {"max-parked", "N", CLI_NUMBER, &o->max_parked,
+       "visitors that wait while the agent is away", NULL, 0, 1000000, NULL},
+      {"max-pool", "N", CLI_NUMBER, &o->max_pool,
+       "idle data connections of one agent", NULL, 0, 1000000, NULL},
+      {"max-unproven", "N", CLI_NUMBER, &o->max_unproven,
+       "connections that have not said who they are", NULL, 1, 1000000, NULL},
+      {"max-fds", "N", CLI_NUMBER, &o->max_fds, "descriptors in all",
+       "what the system allows", 0, 10000000, NULL},
+      END};
+  const struct cli_option time_options[] = {
+      {"handshake", "TIME", CLI_TIME, &o->handshake_ms,
+       "for an agent to say what it wants", NULL, 0, 0, NULL},
+      {"pairing", "TIME", CLI_TIME, &o->pairing_ms,
+       "for an agent to take a visitor", NULL, 0, 0, NULL},
+      {"heartbeat", "TIME", CLI_TIME, &o->heartbeat_ms, "between PINGs", NULL,
+       0, 0, NULL},
+      {"dead", "TIME", CLI_TIME, &o->dead_ms,
+       "without a PONG: the agent is lost", NULL, 0, 0, NULL},
+      {"grace", "TIME", CLI_TIME, &o->grace_ms,
+       "an address is kept for a lost agent", NULL, 0, 0, NULL},
+      {"park", "TIME", CLI_TIME, &o->park_ms,
+       "a visitor waits for a lost agent", NULL, 0, 0, NULL},
+      {"fin-timeout", "TIME", CLI_TIME, &o->fin_timeout_ms,
+       "half-closed and silent: reset", "never", 0, 0, NULL},
+      {"idle", "TIME", CLI_TIME, &o->idle_ms, "silent both ways: reset",
+       "never", 0, 0, NULL},
+      {"drain", "TIME", CLI_TIME, &o->drain_ms,
+       "for visitors to finish after SIGTERM", NULL, 0, 0, NULL},
+      END};
+
+  memcpy(addresses, address_options, sizeof(address_options));
+  memcpy(caps, cap_options, sizeof(cap_options));
+  memcpy(times, time_options, sizeof(time_options));
+}
+
+static int check_listen(const struct program *self) {
+  const char *host = self->options.listen_host;
+  unsigned char bytes[sizeof(struct in6_addr)];
+
+  if (host != NULL && inet_pton(AF_INET, host, bytes) != 1 &&
+      inet_pton(AF_INET6, host, bytes) != 1 && host[0] != '[' &&
+      strchr(host, '%') == NULL)
+    return cli_usage(&self->cli, "--listen: '%s' is not an address", host);
+  return CLI_GO;
+}
+
+static int check_dial(const struct program *self) {
+  const char *dial = self->options.dial;
+  const char *colon = dial != NULL ? strrchr(dial, ':') : NULL;
+  unsigned port;
+
+  if (dial != NULL &&
+      (colon == NULL || colon == dial || !cli_read_port(colon + 1, 1, &port)))
+    return cli_usage(&self->cli, "--dial: '%s' is not HOST:PORT", dial);
+  return CLI_GO;
+}
+
+static int parse(struct program *self, int argc, char **argv) {
+  struct cli_option addresses[OPTIONS_MAX], caps[OPTIONS_MAX],
+      times[OPTIONS_MAX];
+  const char *operand;
+
+  list_options(self, addresses, caps, times);
+  self->cli.tables[0] = addresses;
+  self->cli.tables[1] = caps;
+  self->cli.tables[2] = times;
+  int status = cli_parse(&self->cli, argc, argv, &operand);
+  memset(self->cli.tables, 0, sizeof(self->cli.tables));
+  if (status != CLI_GO)
+    return status;
+  if (!cli_read_port(operand, 0, &self->options.port))
+    return cli_usage(&self->cli, "PORT: '%s' is not a port (0-65535)", operand);
+  self->options.port_lo = self->ports[0];
+  self->options.port_hi = self->ports[1];
+  self->options.mode = (relay_mode)self->mode;
+  self->options.rcvbuf_bytes = (unsigned)self->rcvbuf_bytes;
+  self->options.log_level = (relay_log_level)self->log.level;
+  if (self->log.format == CLI_LOG_NONE)
+    self->options.log = NULL;
+  status = check_listen(self);
+  return status != CLI_GO ? status : check_dial(self);
+}
+
+int main(int argc, char **argv) {
+  static const char *const operands[] = {"PORT", NULL};
+  struct program self;
+
+  memset(&self, 0, sizeof(self));
+  relay_options_init(&self.options, sizeof(self.options));
+  self.options.log = cli_log_record;
+  self.options.log_data = &self.log;
+  self.log.format = RELAY_LOG_TEXT;
+  self.log.level = RELAY_LOG_INFO;
+  self.cli.program = "relay";
+  self.cli.operands = operands;
+  self.cli.about =
+      "Hands out public addresses to agents that connect to PORT (0: any free\n"
+      "one) and joins each visitor of an address to its agent. Prints\n"
+      "'listening on HOST:PORT' once it does.";
+  int status = parse(&self, argc, argv);
+  return status != CLI_GO ? status : run_relay(&self);
+}
