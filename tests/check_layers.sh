@@ -19,19 +19,14 @@ rule() {
   fi
 }
 
-# Lower layers, from the ground up; files of one line may know each other.
-layers='container error wire address log registry
-plane hold
-stream
-flow listener channel dial farewell resolve
-pair'
-
-# The number of a file's layer, 9 for what is in none of them.
-layer_of() {
-  name=${1##*/}
-  printf '%s\n' "$layers" | awk -v name="${name%.[ch]}" '
-    { for (i = 1; i <= NF; i++) if ($i == name) layer = NR }
-    END { print layer ? layer : 9 }'
+# Folders of core/ and what each may include, itself aside.
+below() {
+  case $1 in
+    wire) echo '' ;;
+    net) echo 'wire' ;;
+    flow) echo 'wire net' ;;
+    relay | agent) echo 'wire net flow' ;;
+  esac
 }
 
 includes_of() {
@@ -53,40 +48,33 @@ code_with() {
   done
 }
 
+# Every include of one of core/'s own headers, against the table above.
 upward() {
-  for file in core/*.[ch]; do
-    layer=$(layer_of "$file")
-    [ "$layer" -lt 9 ] || continue
+  for file in core/*/*.[ch]; do
+    folder=${file#core/}
+    folder=${folder%/*}
     for include in $(includes_of "$file"); do
-      case $include in
-        relay/base.h) ;;
-        relay/*) echo "$file includes $include" ;;
-        *.h)
-          [ -f "core/$include" ] || continue
-          [ "$(layer_of "$include")" -le "$layer" ] ||
-            echo "$file includes $include"
-          ;;
+      [ -f "core/$include" ] || continue
+      case " $folder $(below "$folder") " in
+        *" ${include%/*} "*) ;;
+        *) echo "$file includes $include" ;;
       esac
     done
   done
 }
 
-# half_of FILE: what of the two halves an upper file belongs to.
-halves_of() {
-  includes_of "$1" | sed -n \
-    -e 's/^relay_private\.h$/relay/p' -e 's|^relay/relay\.h$|relay|p' \
-    -e 's/^agent_private\.h$/agent/p' -e 's|^relay/agent\.h$|agent|p' |
-    sort -u
-}
-
+# The public header of a half is for that half; relay/base.h is for all.
 both_halves() {
-  for file in core/*.[ch]; do
-    [ "$(layer_of "$file")" -eq 9 ] || continue
-    case $(halves_of "$file" | tr '\n' ' ') in
-      'relay ' | 'agent ') ;;
-      '') echo "$file: in no layer; name it in tests/check_layers.sh" ;;
-      *) echo "$file: in both halves" ;;
-    esac
+  for file in core/*/*.[ch]; do
+    folder=${file#core/}
+    folder=${folder%/*}
+    for include in $(includes_of "$file"); do
+      case $include in
+        relay/relay.h | relay/agent.h)
+          [ "relay/$folder.h" = "$include" ] || echo "$file includes $include"
+          ;;
+      esac
+    done
   done
 }
 
@@ -113,19 +101,19 @@ rule 'echoserver and expose are clients of the agent half alone' \
 rule 'public headers do not include uv.h' \
   "$(grep -n '# *include *[<"]uv' core/include/relay/*.h)"
 rule 'the library does not end its host' \
-  "$(code_with '\<(assert|abort|exit|_exit|quick_exit)[ ]*\(' core/*.[ch])"
+  "$(code_with '\<(assert|abort|exit|_exit|quick_exit)[ ]*\(' core/*/*.[ch])"
 rule 'the library does not write to standard streams' \
   "$(code_with '\<(printf|vprintf|puts|putchar|perror|stdout|stderr)\>' \
-    core/*.[ch])"
+    core/*/*.[ch])"
 rule 'the library installs no signal handler and starts no thread' \
   "$(code_with \
     '\<(signal|sigaction|uv_signal_init|uv_thread_create|pthread_create)\(' \
-    core/*.[ch])"
+    core/*/*.[ch])"
 rule 'the library uses the loop it is given' \
-  "$(code_with 'uv_default_loop' core/*.[ch])"
+  "$(code_with 'uv_default_loop' core/*/*.[ch])"
 rule 'no call without a bound' \
   "$(code_with '\<(strcpy|strcat|sprintf|vsprintf|gets)[ ]*\(' \
-    core/*.[ch] programs/*.[ch] echoserver/*.[ch] lua/*.[ch])"
+    core/*/*.[ch] programs/*.[ch] echoserver/*.[ch] lua/*.[ch])"
 rule 'what parses bytes does not call libuv' \
   "$(code_with '\<uv_[a-z_]+ *\(' core/wire.[ch] core/address.[ch] \
     core/container.h)"

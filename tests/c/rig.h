@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "pair.h"
+#include "flow/pair.h"
 
 struct peer {
   int fd;

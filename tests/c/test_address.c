@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses as text and back. */
-#include "address.h"
+#include "wire/address.h"
 #include "check.h"
 
 #include <arpa/inet.h>

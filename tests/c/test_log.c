@@ -2,7 +2,7 @@
 /* Log records, their two written forms, and the words for errors that go into
    them: one event is one line, whatever its values hold. */
 #include "check.h"
-#include "log.h"
+#include "wire/log.h"
 
 #include <stdlib.h>
 #include <uv.h>

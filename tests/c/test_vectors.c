@@ -5,7 +5,7 @@
  * no verb and no code. Fails if there are no vectors.
  */
 #include "check.h"
-#include "wire.h"
+#include "wire/wire.h"
 
 #include <ctype.h>
 #include <relay/base.h>

@@ -2,7 +2,7 @@
 /* The codec: what is a line, what is none, and that writing and reading are
    each other's reverse. Vectors of the specification are test_vectors.c. */
 #include "check.h"
-#include "wire.h"
+#include "wire/wire.h"
 
 #include <relay/base.h>
 #include <stdlib.h>

@@ -171,6 +171,12 @@ typedef struct relay_options {
   uint64_t idle_ms;
   uint64_t drain_ms;
 
+  /* TCP keepalive on each connection, in whole seconds: silence before the
+     first probe, time between two, and how many unanswered ones end it. */
+  unsigned keepalive_idle_s;
+  unsigned keepalive_interval_s;
+  unsigned keepalive_count;
+
   /* Default limits of a visitor, in bytes per second; 0: none. */
   uint64_t rate_in;
   uint64_t rate_out;

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One direction of bytes. See flow.h for the phases.
+ *
+ * The law: the source is read only while the hold is empty, so at most one
+ * hold of bytes is ever ours; the FIN is passed on in settle() and nowhere
+ * else; a hold whose sink has died is destroyed with what it holds.
+ */
+#include "flow/flow.h"
+
+#include <unistd.h>
+
+#include "net/plane.h"
+
+/* At most this much per call: the source may never go idle. */
+#define FAIR_BYTES (256 * 1024)
+/* A read shorter than this has probably emptied the source: poll will tell,
+   and one system call that finds nothing is saved. */
+#define SHORT_READ_BYTES (16 * 1024)
+/* Read by copy where an urgent byte stops splice; fits any empty pipe. */
+#define URGENT_READ_BYTES 4096
+
+void relay__flow_init(struct flow *flow, struct stream *source,
+                      struct stream *sink) {
+  *flow = (struct flow){.source = source, .sink = sink, .phase = FLOW_OPEN};
+}
+
+/* ---- rate ------------------------------------------------------------- */
+
+/* Bytes that may go at once: an eighth of a second's worth, at least one. */
+static uint64_t burst_of(const struct flow *flow) {
+  return flow->rate >= 8 ? flow->rate / 8 : 1;
+}
+
+static void refill(struct flow *flow) {
+  uint64_t now = uv_now(flow->source->plane->loop);
+  uint64_t elapsed = now - flow->refilled_ms;
+  uint64_t burst = burst_of(flow);
+  uint64_t earned;
+
+  if (elapsed > 10000)
+    elapsed = 10000;
+  earned = flow->rate / 1000 * elapsed + flow->rate % 1000 * elapsed / 1000;
+  if (earned == 0)
+    return; /* keep the time: slow rates must not lose fractions */
+  flow->refilled_ms = now;
+  flow->allowance += earned;
+  if (flow->allowance > burst)
+    flow->allowance = burst;
+}
+
+void relay__flow_set_rate(struct flow *flow, uint64_t rate) {
+  flow->rate = rate;
+  flow->allowance = burst_of(flow);
+  flow->refilled_ms = uv_now(flow->source->plane->loop);
+}
+
+static bool is_throttled(const struct flow *flow) {
+  return flow->rate != 0 && flow->allowance == 0;
+}
+
+static bool is_holding(const struct flow *flow) {
+  return flow->hold != NULL && flow->hold->length != 0;
+}
+
+uint64_t relay__flow_wait_ms(const struct flow *flow) {
+  if (flow->phase != FLOW_OPEN || is_holding(flow) || !is_throttled(flow))
+    return 0;
+  /* Half a burst at a time keeps the wake-ups few. */
+  return 1 + (burst_of(flow) + 1) / 2 * 1000 / flow->rate;
+}
+
+/* ---- the source ------------------------------------------------------- */
+
+static bool take_hold(struct flow *flow) {
+  struct plane *plane = flow->source->plane;
+
+  if (flow->hold != NULL)
+    return true;
+  if (plane->mode == RELAY_MODE_SPLICE && !flow->copying)
+    flow->hold = relay__hold_pipe(plane);
+  if (flow->hold == NULL)
+    flow->hold = relay__hold_buffer(plane);
+  if (flow->hold == NULL)
+    flow->error = UV_ENOMEM;
+  return flow->hold != NULL;
+}
+
+static void drop_hold(struct flow *flow) {
+  if (flow->hold != NULL)
+    relay__hold_return(flow->source->plane, flow->hold);
+  flow->hold = NULL;
+}
+
+/* An urgent byte stops splice, which then tells EAGAIN, or an end or an error
+   that lies behind that byte [Linux]. One read by copy tells the truth. */
+static ssize_t read_past_urgent(struct flow *flow) {
+  char bytes[URGENT_READ_BYTES];
+  ssize_t count = relay__stream_recv(flow->source, bytes, sizeof(bytes));
+
+  if (count > 0 && write(flow->hold->pipe_write, bytes, (size_t)count) != count)
+    flow->error = UV_EIO; /* an empty pipe takes a page, always */
+  if (count == UV_EAGAIN && flow->source->reset)
+    return flow->source->error;
+  return count;
+}
+
+static ssize_t read_source(struct flow *flow, size_t size, bool readable) {
+  struct hold *hold = flow->hold;
+  ssize_t count;
+
+  if (!hold->is_pipe) {
+    hold->start = 0;
+    return relay__stream_recv(flow->source, hold->bytes, size);
+  }
+  count = relay__stream_splice_in(flow->source, hold->pipe_write, size);
+  if (count > 0 || count == UV_EINVAL ||
+      (count == UV_EAGAIN && !readable && !flow->source->reset))
+    return count;
+  return read_past_urgent(flow);
+}
+
+/* Fills the empty hold. False when there is nothing to go on with now. */
+static bool fill(struct flow *flow, bool readable, size_t *filled) {
+  size_t size;
+  ssize_t count;
+
+  if (is_throttled(flow) || !take_hold(flow))
+    return false;
+  size = flow->hold->capacity < FAIR_BYTES ? flow->hold->capacity : FAIR_BYTES;
+  if (flow->rate != 0 && size > flow->allowance)
+    size = (size_t)flow->allowance;
+  count = read_source(flow, size, readable);
+  if (count == UV_EINVAL && flow->hold->is_pipe) {
+    flow->copying = true;
+    drop_hold(flow);
+    return fill(flow, readable, filled);
+  }
+  if (count > 0) {
+    flow->hold->length = (size_t)count;
+    *filled = (size_t)count;
+    if (flow->rate != 0)
+      flow->allowance -= (uint64_t)count;
+  } else if (count == 0) {
+    flow->phase = FLOW_DRAINING;
+  } else if (count != UV_EAGAIN) {
+    flow->phase = FLOW_LOST;
+  }
+  return count > 0;
+}
+
+/* ---- the sink --------------------------------------------------------- */
+
+/* Gives the sink what is held. A short write means that it is full: poll tells
+   when it is not, sooner than another try would. */
+static size_t drain(struct flow *flow) {
+  struct hold *hold = flow->hold;
+  ssize_t count;
+
+  if (hold->is_pipe)
+    count = relay__stream_splice_out(flow->sink, hold->pipe_read, hold->length);
+  else
+    count = relay__stream_send(flow->sink, hold->bytes + hold->start,
+                               hold->length);
+  if (count < 0 && count != UV_EAGAIN) {
+    flow->phase = FLOW_CUT;
+    return 0;
+  }
+  if (count < 0)
+    count = 0;
+  hold->start += (size_t)count;
+  hold->length -= (size_t)count;
+  flow->blocked = hold->length != 0;
+  atomic_store_explicit(
+      &flow->bytes,
+      atomic_load_explicit(&flow->bytes, memory_order_relaxed) +
+          (uint64_t)count,
+      memory_order_relaxed);
+  return (size_t)count;
+}
+
+/* ---- both ------------------------------------------------------------- */
+
+/* The hold is empty, or its bytes have nowhere to go: what follows. */
+static void settle(struct flow *flow) {
+  if (flow->phase == FLOW_CUT || !is_holding(flow)) {
+    drop_hold(flow);
+    flow->blocked = false;
+  } else {
+    return;
+  }
+  if (flow->phase == FLOW_DRAINING)
+    flow->phase =
+        relay__stream_shutdown(flow->sink) == 0 ? FLOW_SHUT : FLOW_CUT;
+  else if (flow->phase == FLOW_LOST)
+    flow->phase = FLOW_CUT;
+}
+
+size_t relay__flow_pump(struct flow *flow, bool readable) {
+  size_t moved = 0;
+  size_t filled = 0;
+
+  if (relay__flow_done(flow))
+    return 0;
+  if (flow->sink->reset && flow->sink != flow->source)
+    flow->phase = FLOW_CUT;
+  if (flow->rate != 0)
+    refill(flow);
+  while (flow->phase != FLOW_CUT) {
+    if (is_holding(flow)) {
+      moved += drain(flow);
+      if (is_holding(flow))
+        break;
+      if (filled != 0 && (filled < SHORT_READ_BYTES || moved >= FAIR_BYTES) &&
+          !flow->source->reset)
+        break;
+      if (moved >= FAIR_BYTES)
+        break;
+    }
+    if (flow->phase != FLOW_OPEN || !fill(flow, readable, &filled))
+      break;
+    readable = false;
+  }
+  settle(flow);
+  return moved;
+}
+
+int relay__flow_source_events(const struct flow *flow) {
+  return flow->phase == FLOW_OPEN && !is_holding(flow) && !is_throttled(flow)
+             ? UV_READABLE
+             : 0;
+}
+
+int relay__flow_sink_events(const struct flow *flow) {
+  /* A dead source is read without being watched: its sink sets the pace. */
+  if (flow->blocked || (flow->phase == FLOW_OPEN && flow->source->reset &&
+                        !is_throttled(flow)))
+    return UV_WRITABLE;
+  return 0;
+}
+
+bool relay__flow_done(const struct flow *flow) {
+  return flow->phase == FLOW_SHUT || flow->phase == FLOW_CUT;
+}
+
+void relay__flow_close(struct flow *flow) {
+  drop_hold(flow);
+  flow->phase = FLOW_CUT;
+}

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Streams: owned sockets, their options, their end. See stream.h.
+ */
+#include "net/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "wire/address.h"
+#include "net/container.h"
+
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
+
+/* Unsent bytes the kernel takes before a socket counts as full. */
+#define NOTSENT_LOWAT_BYTES (128 * 1024)
+
+static void mark_reset(struct stream *stream, int error) {
+  if (stream->reset)
+    return;
+  stream->reset = true;
+  stream->error = error != 0 ? error : UV_ECONNRESET;
+}
+
+/* The socket's pending error, which reading clears: so it is kept here. */
+static bool find_reset(struct stream *stream) {
+  int error = 0;
+  socklen_t length = sizeof(error);
+
+  if (!stream->reset &&
+      (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0 ||
+       error != 0))
+    mark_reset(stream, -error);
+  return stream->reset;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+  struct stream *stream = container_of(poll, struct stream, poll);
+
+  if (status < 0) { /* POLLERR: libuv has stopped the handle */
+    stream->watched = 0;
+    if (!find_reset(stream))
+      mark_reset(stream, 0);
+    events = UV_READABLE | UV_WRITABLE;
+  } else if (events == UV_PRIORITIZED) {
+    if (!find_reset(stream)) {
+      /* An urgent byte, or both ends are shut while bytes are unread: the
+         floor would report it for ever. Deadlines must do until it is read. */
+      stream->urgent = true;
+      stream->watched = 0;
+      uv_poll_stop(poll);
+      return;
+    }
+    events = UV_READABLE | UV_WRITABLE;
+  }
+  stream->on_event(stream, events & (UV_READABLE | UV_WRITABLE));
+}
+
+static void on_poll_closed(uv_handle_t *handle) {
+  struct stream *stream = container_of(handle, struct stream, poll);
+  struct plane *plane = stream->plane;
+
+  free(stream);
+  relay__plane_release(plane);
+}
+
+int relay__stream_open(struct stream **out, struct plane *plane, int fd) {
+  struct stream *stream = calloc(1, sizeof(*stream));
+  int err = UV_ENOMEM;
+
+  if (stream != NULL)
+    err = uv_poll_init(plane->loop, &stream->poll, fd);
+  if (err != 0) {
+    free(stream);
+    close(fd);
+    return err;
+  }
+  stream->plane = plane;
+  stream->fd = fd;
+  relay__plane_retain(plane);
+  relay__plane_take_descriptors(plane, 1);
+  *out = stream;
+  return 0;
+}
+
+int relay__stream_connect(struct stream **out, struct plane *plane,
+                          const struct sockaddr *address, socklen_t length) {
+  struct stream *stream;
+  int fd = socket(address->sa_family, SOCK_STREAM, 0);
+  int err;
+
+  if (fd < 0)
+    return -errno;
+  fcntl(fd, F_SETFD, FD_CLOEXEC);
+  err = relay__stream_tune(plane, fd);
+  if (err != 0) {
+    close(fd);
+    return err;
+  }
+  err = relay__stream_open(&stream, plane, fd);
+  if (err != 0)
+    return err;
+  if (connect(fd, address, length) != 0 && errno != EINPROGRESS)
+    err = -errno;
+  if (err == 0)
+    err = relay__stream_watch(stream, UV_WRITABLE);
+  if (err != 0) {
+    relay__stream_close(stream);
+    return err;
+  }
+  *out = stream;
+  return 0;
+}
+
+int relay__stream_connected(struct stream *stream) {
+  return find_reset(stream) ? stream->error : 0;
+}
+
+struct option {
+  int level;
+  int name;
+  int value;
+};
+
+static const struct option tcp_options[] = {
+    {IPPROTO_TCP, TCP_NODELAY, 1},
+    {SOL_SOCKET, SO_OOBINLINE, 1},
+#ifdef TCP_NOTSENT_LOWAT
+    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES},
+#endif
+};
+
+static int set_option(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof(value)) != 0 ? -errno : 0;
+}
+
+static int keep_alive(const struct keepalive *keepalive, int fd) {
+  int err = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+
+#ifdef TCP_KEEPIDLE
+  if (err == 0)
+    err = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, keepalive->idle_s);
+  if (err == 0)
+    err = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, keepalive->interval_s);
+  if (err == 0)
+    err = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, keepalive->count);
+#else
+  (void)keepalive;
+#endif
+  return err;
+}
+
+int relay__stream_tune(const struct plane *plane, int fd) {
+  static const struct linger reset_on_close = {1, 0};
+  struct sockaddr_storage self;
+  socklen_t length = sizeof(self);
+  size_t i;
+  int err = 0;
+
+  if (getsockname(fd, (struct sockaddr *)&self, &length) != 0)
+    return -errno;
+  if (self.ss_family == AF_UNIX)
+    return 0;
+  if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close,
+                 sizeof(reset_on_close)) != 0)
+    return -errno;
+  for (i = 0; err == 0 && i < sizeof(tcp_options) / sizeof(*tcp_options); i++)
+    err = set_option(fd, tcp_options[i].level, tcp_options[i].name,
+                     tcp_options[i].value);
+  if (err == 0)
+    err = keep_alive(&plane->keepalive, fd);
+  if (err == 0 && plane->rcvbuf_bytes != 0)
+    err = set_option(fd, SOL_SOCKET, SO_RCVBUF, plane->rcvbuf_bytes);
+  return err;
+}
+
+void relay__stream_own(struct stream *stream, stream_event_fn on_event,
+                       void *owner) {
+  stream->on_event = on_event;
+  stream->owner = owner;
+}
+
+int relay__stream_watch(struct stream *stream, int events) {
+  int err;
+
+  if (stream->reset)
+    return 0; /* all it could still tell is told */
+  if (events == 0 && !stream->urgent)
+    events = UV_PRIORITIZED;
+  if (events == stream->watched)
+    return 0;
+  if (events == 0)
+    err = uv_poll_stop(&stream->poll);
+  else
+    err = uv_poll_start(&stream->poll, events, on_poll);
+  if (err == 0)
+    stream->watched = events;
+  return err;
+}
+
+void relay__stream_close(struct stream *stream) {
+  struct plane *plane;
+
+  if (stream == NULL)
+    return;
+  plane = stream->plane;
+  uv_close((uv_handle_t *)&stream->poll, on_poll_closed);
+  close(stream->fd);
+  stream->fd = -1;
+  relay__plane_give_descriptors(plane, 1);
+}
+
+void relay__stream_pardon(struct stream *stream) {
+  static const struct linger close_in_order = {0, 0};
+
+  setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &close_in_order,
+             sizeof(close_in_order));
+}
+
+int relay__stream_shutdown(struct stream *stream) {
+  int err;
+
+  if (shutdown(stream->fd, SHUT_WR) == 0)
+    return 0;
+  err = -errno;
+  find_reset(stream);
+  mark_reset(stream, err);
+  return err;
+}
+
+size_t relay__stream_unsent(struct stream *stream) {
+#ifdef SIOCOUTQ
+  int unsent = 0;
+
+  if (!stream->reset && ioctl(stream->fd, SIOCOUTQ, &unsent) == 0)
+    return (size_t)unsent;
+#else
+  (void)stream;
+#endif
+  return 0;
+}
+
+/* What a system call's result means for the stream. */
+static ssize_t judge(struct stream *stream, ssize_t count, bool reading) {
+  if (count > 0) {
+    if (reading)
+      stream->urgent = false;
+    return count;
+  }
+  if (count == 0)
+    return find_reset(stream) ? stream->error : 0;
+  if (errno == EAGAIN || errno == EWOULDBLOCK)
+    return UV_EAGAIN;
+  mark_reset(stream, -errno);
+  return stream->error;
+}
+
+ssize_t relay__stream_recv(struct stream *stream, void *bytes, size_t size) {
+  ssize_t count;
+
+  do
+    count = recv(stream->fd, bytes, size, MSG_DONTWAIT);
+  while (count < 0 && errno == EINTR);
+  return judge(stream, count, true);
+}
+
+ssize_t relay__stream_peek(struct stream *stream, void *bytes, size_t size) {
+  ssize_t count;
+
+  do
+    count = recv(stream->fd, bytes, size, MSG_DONTWAIT | MSG_PEEK);
+  while (count < 0 && errno == EINTR);
+  return judge(stream, count, false);
+}
+
+ssize_t relay__stream_send(struct stream *stream, const void *bytes,
+                           size_t size) {
+  ssize_t count;
+
+  do
+    count = send(stream->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (count < 0 && errno == EINTR);
+  return judge(stream, count, false);
+}
+
+#ifdef __linux__
+static ssize_t splice_bytes(int from, int to, size_t size) {
+  ssize_t count;
+
+  do
+    count = splice(from, NULL, to, NULL, size,
+                   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+  while (count < 0 && errno == EINTR);
+  return count;
+}
+#else
+static ssize_t splice_bytes(int from, int to, size_t size) {
+  (void)from, (void)to, (void)size;
+  errno = EINVAL;
+  return -1;
+}
+#endif
+
+ssize_t relay__stream_splice_in(struct stream *stream, int pipe, size_t size) {
+  ssize_t count = splice_bytes(stream->fd, pipe, size);
+
+  if (count < 0 && errno == EINVAL)
+    return UV_EINVAL; /* this kind of socket cannot: the caller copies */
+  return judge(stream, count, true);
+}
+
+ssize_t relay__stream_splice_out(struct stream *stream, int pipe, size_t size) {
+  return judge(stream, splice_bytes(pipe, stream->fd, size), false);
+}
+
+int relay__stream_read_line(struct stream *stream, char *line, size_t *length,
+                            size_t size) {
+  char *at = line + *length;
+  ssize_t count;
+  char *end;
+
+  if (*length == size)
+    return UV_EMSGSIZE;
+  count = relay__stream_peek(stream, at, size - *length);
+  if (count <= 0)
+    return count == 0 ? UV_EOF : count == UV_EAGAIN ? 0 : (int)count;
+  end = memchr(at, '\n', (size_t)count);
+  if (end != NULL)
+    count = end + 1 - at;
+  count = relay__stream_recv(stream, at, (size_t)count);
+  if (count <= 0)
+    return count == 0 ? UV_EOF : count == UV_EAGAIN ? 0 : (int)count;
+  *length += (size_t)count;
+  /* What was peeked at is what was read: this socket has one reader. */
+  if (line[*length - 1] == '\n')
+    return 1;
+  return *length == size ? UV_EMSGSIZE : 0;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From LISTEN to an address:
+ *
+ *   LISTEN ─► auth ─► resume ───────────────────────► established
+ *                └──► allocate ─► bind ─► (taken: again) ─┘
+ *
+ * A hook may wait; then the stream is only watched for a reset, and what the
+ * agent says meanwhile stays in the kernel.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "relay/private.h"
+
+static void ask_allocate(struct session *session);
+
+/* Ends one that never got an address, with an ERR. */
+static void refuse(struct session *session, int error, const char *text) {
+  struct relay *relay = session->relay;
+  struct stream *stream = session->stream;
+
+  relay__log(&relay->logger, RELAY_LOG_WARN, "agent refused",
+             LOG_NUMBER("agent", session->number),
+             LOG_TEXT("from", session->from),
+             LOG_TEXT("name", session->name),
+             LOG_TEXT("reason", text != NULL ? text : relay_strerror(error)));
+  relay__session_withdraw(session, error);
+  relay__deadline_close(&session->deadline, relay__session_free);
+  /* Why a policy would not let somebody in is for the log only. */
+  relay__refuse(relay, stream, error, error == RELAY_EDENIED ? NULL : text);
+}
+
+static void on_deadline(struct deadline *deadline) {
+  struct session *session = container_of(deadline, struct session, deadline);
+
+  if (session->stream == NULL) {
+    relay__session_beat(session);
+    return;
+  }
+  relay__question_drop(session->relay, &session->question);
+  refuse(session, RELAY_EDENIED, "the policy took too long");
+}
+
+static int allowed_port(const struct relay *relay, unsigned port) {
+  if (relay->options.port_lo != 0)
+    return port >= relay->options.port_lo && port <= relay->options.port_hi
+               ? 0
+               : RELAY_EPORT_REFUSED;
+  return port >= 1024 ? 0 : RELAY_EPORT_REFUSED;
+}
+
+static void open_lease(struct session *session, const struct verdict *verdict) {
+  const relay_verdict *given = &verdict->given;
+  unsigned port = given->port != 0 ? given->port : session->want_port;
+  int err = 0;
+
+  if (given->share)
+    err = UV_ENOSYS;
+  else if (port > 65535)
+    err = RELAY_EPORT_REFUSED;
+  else if (port != 0 && given->port == 0)
+    err = allowed_port(session->relay, port);
+  if (err == 0)
+    err = port != 0 ? relay__lease_open(session, port, given->host)
+                    : relay__lease_open_any(session, given->host);
+  if (err == 0)
+    relay__session_establish(session, false);
+  else if (err == UV_EADDRINUSE && session->relay->policy.allocate != NULL &&
+           session->attempt < ALLOCATE_ATTEMPTS)
+    ask_allocate(session);
+  else if (err == UV_EADDRINUSE)
+    refuse(session, RELAY_EPORT_TAKEN, NULL);
+  else if (err == UV_EACCES)
+    refuse(session, RELAY_EPORT_REFUSED, NULL);
+  else
+    refuse(session, err > RELAY_EPROTO ? RELAY_EBUSY : err,
+           relay_strerror(err));
+}
+
+static void on_allocated(struct session *session,
+                         const struct verdict *verdict) {
+  if (verdict->given.answer == RELAY_DENY)
+    refuse(session, RELAY_EPORT_REFUSED,
+           verdict->given.reason != NULL ? verdict->given.reason
+                                         : "denied by policy");
+  else
+    open_lease(session, verdict);
+}
+
+static void ask_allocate(struct session *session) {
+  struct verdict verdict;
+
+  session->attempt++;
+  if (relay__ask_allocate(session, &verdict))
+    on_allocated(session, &verdict);
+  else
+    relay__deadline_set(&session->deadline,
+                        session->relay->options.hook_agent_ms);
+}
+
+static void on_authenticated(struct session *session,
+                             const struct verdict *verdict) {
+  struct relay *relay = session->relay;
+  struct lease *lease;
+
+  if (verdict->given.answer == RELAY_DENY) {
+    refuse(session, RELAY_EDENIED, verdict->given.reason);
+    return;
+  }
+  session->admitted = true;
+  lease = relay__lease_find(relay, session->resume);
+  if (lease != NULL) {
+    relay__lease_attach(lease, session);
+    relay__session_establish(session, true);
+  } else if (relay__lease_count(relay, session->from_host) >=
+             relay->options.max_leases_per_owner) {
+    refuse(session, RELAY_EQUOTA, relay_strerror(RELAY_EQUOTA));
+  } else {
+    ask_allocate(session);
+  }
+}
+
+void relay__session_decide(struct session *session,
+                           const relay_verdict *given) {
+  struct verdict verdict;
+
+  memset(&verdict, 0, sizeof(verdict));
+  verdict.given = *given;
+  relay__deadline_clear(&session->deadline);
+  if (session->admitted)
+    on_allocated(session, &verdict);
+  else
+    on_authenticated(session, &verdict);
+}
+
+/* While a hook waits, all there is to hear is that the agent left. */
+static void on_early_event(struct stream *stream, int events) {
+  struct session *session = stream->owner;
+
+  (void)events;
+  if (stream->reset)
+    relay__session_end(session, stream->error, NULL);
+}
+
+static void copy_value(const struct wire_message *message, const char *key,
+                       char *to, size_t size) {
+  const char *value = relay__wire_get(message, key);
+  size_t length = value != NULL ? strlen(value) : 0;
+
+  if (length >= size)
+    length = 0; /* longer than any we would give out or could keep */
+  if (length != 0)
+    memcpy(to, value, length);
+  to[length] = '\0';
+}
+
+static int read_listen(struct session *session,
+                       const struct wire_message *listen) {
+  uint64_t port = 0;
+  uint64_t pool = 0;
+
+  if (relay__wire_get_number(listen, "port", 65535, &port) < 0 ||
+      relay__wire_get_number(listen, "pool", UINT32_MAX, &pool) < 0)
+    return RELAY_EPROTO;
+  session->want_port = (unsigned)port;
+  session->pool = pool < session->relay->options.max_pool
+                      ? (unsigned)pool
+                      : session->relay->options.max_pool;
+  copy_value(listen, "name", session->name, sizeof(session->name));
+  copy_value(listen, "host", session->dialed, sizeof(session->dialed));
+  copy_value(listen, "resume", session->resume, sizeof(session->resume));
+  return 0;
+}
+
+static int enroll(struct session *session) {
+  struct relay *relay = session->relay;
+  int err = relay__id_make(session->id);
+
+  if (err == 0)
+    err = relay__registry_add(&relay->registry, &session->by_number,
+                              ENTRY_AGENT, session->number);
+  if (err == 0)
+    err = relay__registry_add(&relay->registry, &session->by_id,
+                              ENTRY_SESSION_ID, relay__id_key(session->id));
+  return err;
+}
+
+/* Whether one more agent finds room: the connection is here already, its
+   listener is to come. */
+static int find_room(struct relay *relay) {
+  if (relay->draining || relay->closing)
+    return RELAY_EDRAINING;
+  if (relay->stats.agents >= relay->options.max_agents ||
+      !relay__plane_has_descriptors(&relay->plane, 1))
+    return RELAY_EBUSY;
+  return 0;
+}
+
+void relay__session_start(struct relay *relay, struct stream *stream,
+                          const struct wire_message *listen,
+                          const char *from) {
+  struct session *session = calloc(1, sizeof(*session));
+  struct verdict verdict;
+  unsigned from_port;
+  int err = find_room(relay);
+
+  if (session == NULL) {
+    relay__stream_close(stream);
+    return;
+  }
+  session->relay = relay;
+  session->stream = stream;
+  session->number = ++relay->next_id;
+  session->started_ms = relay__now_ms(relay);
+  memcpy(session->from, from, strlen(from) + 1);
+  link_init(&session->waiting);
+  link_append(&relay->sessions, &session->link);
+  relay->stats.agents++;
+  relay->stats.agents_total++;
+  relay__deadline_init(&session->deadline, &relay->plane, on_deadline);
+  relay__address_split(from, session->from_host, sizeof(session->from_host),
+                       &from_port);
+  relay__stream_own(stream, on_early_event, session);
+  if (err == 0)
+    err = read_listen(session, listen);
+  if (err == 0)
+    err = enroll(session);
+  if (err == 0)
+    err = relay__stream_watch(stream, 0);
+  if (err != 0)
+    refuse(session, err > RELAY_EPROTO ? RELAY_EBUSY : err, NULL);
+  else if (relay__ask_auth(session, &verdict))
+    on_authenticated(session, &verdict);
+  else
+    relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
+}
+

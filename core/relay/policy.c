@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Asking the policy. A NULL hook is answered here, at no cost; a hook that
+ * fails denies. A deferred question is listed in the registry under its call
+ * number until it is settled or dropped, whichever comes first, so settling
+ * late finds nothing.
+ */
+#include <string.h>
+
+#include "relay/private.h"
+
+#define TICK_DEFAULT_MS 1000
+
+static void copy_text(char *to, size_t size, const char *from) {
+  size_t length = strlen(from);
+
+  if (length >= size)
+    length = size - 1;
+  memcpy(to, from, length);
+  to[length] = '\0';
+}
+
+static void verdict_init(struct verdict *verdict) {
+  memset(verdict, 0, sizeof(*verdict));
+  verdict->given.size = sizeof(verdict->given);
+}
+
+/* Makes the texts the verdict's own: the policy's end with its call. */
+static void verdict_own(struct verdict *verdict) {
+  relay_verdict *given = &verdict->given;
+
+  if (given->reason != NULL && given->reason != verdict->reason) {
+    copy_text(verdict->reason, sizeof(verdict->reason), given->reason);
+    given->reason = verdict->reason;
+  }
+  if (given->name != NULL && given->name != verdict->name) {
+    copy_text(verdict->name, sizeof(verdict->name), given->name);
+    given->name = verdict->name;
+  }
+  if (given->host != NULL && given->host != verdict->host) {
+    copy_text(verdict->host, sizeof(verdict->host), given->host);
+    given->host = verdict->host;
+  }
+}
+
+static void verdict_deny(struct verdict *verdict, const char *reason) {
+  verdict_init(verdict);
+  verdict->given.answer = RELAY_DENY;
+  copy_text(verdict->reason, sizeof(verdict->reason), reason);
+  verdict->given.reason = verdict->reason;
+}
+
+static void begin(struct relay *relay, struct asking *asking,
+                  struct question *question, struct verdict *verdict) {
+  relay__question_drop(relay, question);
+  verdict_init(verdict);
+  asking->outer = relay->asking;
+  asking->call = question->call = ++relay->next_id;
+  asking->settled = false;
+  relay->asking = asking;
+}
+
+/* What the hook's return means. False: the question stays open. */
+static bool conclude(struct relay *relay, struct asking *asking,
+                     struct question *question, enum entry_kind kind, int err,
+                     struct verdict *verdict) {
+  relay->asking = asking->outer;
+  if (err == 0 && verdict->given.answer == RELAY_DEFER) {
+    if (!asking->settled) {
+      if (relay__registry_add(&relay->registry, &question->entry, kind,
+                              question->call) == 0)
+        return false;
+      if (relay->policy.cancel != NULL)
+        relay->policy.cancel(relay->policy.data, question->call);
+      err = UV_ENOMEM;
+    } else {
+      *verdict = asking->verdict;
+      verdict->given.reason = verdict->given.reason ? verdict->reason : NULL;
+      verdict->given.name = verdict->given.name ? verdict->name : NULL;
+      verdict->given.host = verdict->given.host ? verdict->host : NULL;
+    }
+  }
+  if (err != 0)
+    verdict_deny(verdict, relay_strerror(RELAY_EHOOK));
+  verdict_own(verdict);
+  return true;
+}
+
+bool relay__ask_auth(struct session *session, struct verdict *verdict) {
+  struct relay *relay = session->relay;
+  relay_credentials credentials = {sizeof(credentials), NULL};
+  relay_agent_info info;
+  struct asking asking;
+  int err;
+
+  if (relay->policy.auth == NULL) {
+    verdict_init(verdict);
+    return true;
+  }
+  relay__session_info(session, &info);
+  begin(relay, &asking, &session->question, verdict);
+  err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
+                           &verdict->given);
+  return conclude(relay, &asking, &session->question, ENTRY_AGENT_CALL, err,
+                  verdict);
+}
+
+bool relay__ask_allocate(struct session *session, struct verdict *verdict) {
+  struct relay *relay = session->relay;
+  relay_want want = {sizeof(want), session->want_port, session->dialed,
+                     session->attempt};
+  relay_agent_info info;
+  struct asking asking;
+  int err;
+
+  if (relay->policy.allocate == NULL) {
+    verdict_init(verdict);
+    return true;
+  }
+  relay__session_info(session, &info);
+  begin(relay, &asking, &session->question, verdict);
+  err = relay->policy.allocate(relay->policy.data, asking.call, &info, &want,
+                               &verdict->given);
+  return conclude(relay, &asking, &session->question, ENTRY_AGENT_CALL, err,
+                  verdict);
+}
+
+bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict) {
+  struct relay *relay = visitor->relay;
+  struct session *session = visitor->lease->session;
+  relay_agent_info agent;
+  relay_conn_info info;
+  struct asking asking;
+  int err;
+
+  if (relay->policy.visitor == NULL) {
+    verdict_init(verdict);
+    return true;
+  }
+  if (session != NULL)
+    relay__session_info(session, &agent);
+  relay__visitor_info(visitor, &info);
+  begin(relay, &asking, &visitor->question, verdict);
+  err = relay->policy.visitor(relay->policy.data, asking.call, &info, &agent,
+                              session != NULL, &verdict->given);
+  return conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
+                  verdict);
+}
+
+void relay__question_drop(struct relay *relay, struct question *question) {
+  if (!question->entry.listed)
+    return;
+  relay__registry_remove(&relay->registry, &question->entry);
+  if (relay->policy.cancel != NULL)
+    relay->policy.cancel(relay->policy.data, question->call);
+}
+
+static int settle_open(struct relay *relay, uint64_t call,
+                       const relay_verdict *verdict) {
+  struct entry *entry;
+
+  entry = relay__registry_find(&relay->registry, ENTRY_AGENT_CALL, call);
+  if (entry != NULL) {
+    relay__registry_remove(&relay->registry, entry);
+    relay__session_decide(container_of(entry, struct session, question.entry),
+                          verdict);
+    return 0;
+  }
+  entry = relay__registry_find(&relay->registry, ENTRY_CONN_CALL, call);
+  if (entry != NULL) {
+    relay__registry_remove(&relay->registry, entry);
+    relay__visitor_decide(container_of(entry, struct visitor, question.entry),
+                          verdict);
+    return 0;
+  }
+  return UV_ENOENT;
+}
+
+int relay_settle(relay_t *r, uint64_t call, const relay_verdict *verdict) {
+  struct verdict copy;
+  struct asking *asking;
+
+  if (verdict == NULL || verdict->answer == RELAY_DEFER ||
+      verdict->size > sizeof(*verdict))
+    return UV_EINVAL;
+  verdict_init(&copy);
+  memcpy(&copy.given, verdict, verdict->size);
+  verdict_own(&copy);
+  for (asking = r->asking; asking != NULL; asking = asking->outer) {
+    if (asking->call != call)
+      continue;
+    if (asking->settled)
+      return UV_ENOENT;
+    asking->settled = true;
+    asking->verdict = copy;
+    return 0;
+  }
+  return settle_open(r, call, &copy.given);
+}
+
+void relay__tell_open(struct visitor *visitor) {
+  struct relay *relay = visitor->relay;
+  relay_conn_info info;
+
+  if (relay->policy.open == NULL)
+    return;
+  relay__visitor_info(visitor, &info);
+  relay->policy.open(relay->policy.data, &info);
+}
+
+void relay__tell_close(struct visitor *visitor) {
+  struct relay *relay = visitor->relay;
+  relay_conn_info info;
+
+  if (relay->policy.close == NULL)
+    return;
+  relay__visitor_info(visitor, &info);
+  relay->policy.close(relay->policy.data, &info);
+}
+
+void relay__tell_agent_gone(struct session *session, int reason) {
+  struct relay *relay = session->relay;
+  relay_agent_info info;
+
+  if (relay->policy.agent_gone == NULL)
+    return;
+  relay__session_info(session, &info);
+  relay->policy.agent_gone(relay->policy.data, &info, reason);
+}
+
+static void on_tick(struct deadline *deadline) {
+  struct relay *relay = container_of(deadline, struct relay, tick);
+  uint64_t next =
+      relay->policy.tick(relay->policy.data, relay__now_ms(relay));
+
+  if (next != 0)
+    relay->tick_ms = next;
+  if (!relay->closing)
+    relay__deadline_set(deadline, relay->tick_ms);
+}
+
+int relay__policy_init(struct relay *relay) {
+  const relay_policy *given = relay->options.policy;
+
+  if (given != NULL && given->size > sizeof(*given))
+    return UV_EINVAL; /* hooks this library has never heard of */
+  if (given != NULL)
+    memcpy(&relay->policy, given, given->size);
+  relay->options.policy = &relay->policy;
+  relay->tick_ms = TICK_DEFAULT_MS;
+  relay__deadline_init(&relay->tick, &relay->plane, on_tick);
+  if (relay->policy.tick != NULL)
+    relay__deadline_set(&relay->tick, relay->tick_ms);
+  return 0;
+}
+
+void relay__policy_log(void *data, const relay_log_record *record) {
+  struct relay *relay = data;
+
+  if (relay->policy.log != NULL &&
+      relay->policy.log(relay->policy.data, record) != 0)
+    return;
+  if (relay->options.log != NULL)
+    relay->options.log(relay->options.log_data, record);
+}

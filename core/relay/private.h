@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The relay half's own structures, in the order a connection meets them.
+ *
+ *   handshake ─LISTEN─► session ─► lease ─► visitor ─┐
+ *             ─ACCEPT──────────────────────────────► pair
+ *             ─WAIT───► waiting ─────────────────────┘
+ *
+ * Each has one teardown, named *_end or *_close, which is idempotent, takes the
+ * object off every list at once, and frees it when its last handle has closed.
+ */
+#ifndef RELAY_PRIVATE_H
+#define RELAY_PRIVATE_H
+
+#include <relay/relay.h>
+
+#include "wire/address.h"
+#include "net/channel.h"
+#include "net/container.h"
+#include "net/listener.h"
+#include "wire/log.h"
+#include "flow/pair.h"
+#include "net/plane.h"
+#include "relay/registry.h"
+
+#define NAME_MAX_LENGTH 64
+#define HOST_MAX_LENGTH 255
+#define ALLOCATE_ATTEMPTS 16
+
+/* A verdict whose texts are its own. */
+struct verdict {
+  relay_verdict given;
+  char reason[256];
+  char name[NAME_MAX_LENGTH + 1];
+  char host[HOST_MAX_LENGTH + 1];
+};
+
+/* A hook that is being called right now; they nest. */
+struct asking {
+  struct asking *outer;
+  uint64_t call;
+  bool settled;
+  struct verdict verdict;
+};
+
+/* A question to the policy that may be settled later. */
+struct question {
+  uint64_t call;
+  struct entry entry; /* listed while it is open */
+};
+
+struct relay {
+  relay_options options; /* its texts point into the arrays below */
+  char listen_host[HOST_MAX_LENGTH + 1];
+  char advertise[HOST_MAX_LENGTH + 1];
+  char dial[HOST_MAX_LENGTH + 8];
+  char host[ADDRESS_HOST_MAX];
+  relay_policy policy;
+  struct logger logger;
+  struct plane plane;
+  struct listener listener; /* for agents */
+  struct registry registry;
+  struct asking *asking;
+  uint64_t next_id;
+
+  struct link handshakes;
+  struct link sessions;
+  struct link leases;
+  struct link visitors;
+  unsigned leases_paused;
+  uint64_t paused_logged_ms;
+  uint64_t short_logged_ms;
+  struct deadline resume; /* looks for descriptors soon after one was freed */
+  struct deadline tick;
+  uint64_t tick_ms;
+  unsigned last_port;
+  uint8_t ports[65536 / 8]; /* leased here */
+
+  relay_stats stats;
+
+  bool open; /* relay_new has succeeded */
+  bool draining;
+  bool closing;
+  struct deadline drain;
+  relay_close_fn on_drained;
+  void *drained_data;
+  relay_close_fn on_close;
+  void *close_data;
+};
+
+/* A connection to the agent port that has not said what it is. */
+struct handshake {
+  struct relay *relay;
+  struct link link;
+  struct stream *stream;
+  struct deadline deadline;
+  char from[ADDRESS_TEXT_MAX];
+  size_t length;
+  char line[WIRE_LINE_MAX];
+};
+
+/* An agent's control connection. */
+struct session {
+  struct relay *relay;
+  struct link link;
+  uint64_t number;
+  struct entry by_number;
+  struct entry by_id;
+  char id[WIRE_ID_LENGTH + 1];
+  struct question question;
+  unsigned attempt;      /* of allocate */
+  struct stream *stream; /* until the channel has it */
+  struct channel channel;
+  struct lease *lease;
+  struct deadline deadline; /* a hook's wait, then the heartbeat */
+  uint64_t started_ms;
+  uint64_t heard_ms;
+  uint64_t pings;
+  bool admitted; /* let in by auth: agent_gone will be told */
+  bool ended;
+  struct link waiting; /* pooled data connections */
+  unsigned waiting_count;
+  uint64_t waiting_last; /* highest n of a WAIT, and the 64 before it */
+  uint64_t waiting_seen;
+  unsigned pool;         /* granted */
+
+  /* What LISTEN said. */
+  unsigned want_port;
+  char name[NAME_MAX_LENGTH + 1];
+  char dialed[HOST_MAX_LENGTH + 1];
+  char resume[WIRE_ID_LENGTH + 1];
+  char from[ADDRESS_TEXT_MAX];
+  char from_host[ADDRESS_HOST_MAX];
+};
+
+/* A public address, held for an agent. */
+struct lease {
+  struct relay *relay;
+  struct link link;
+  struct listener listener;
+  bool listening;
+  bool stopped; /* the listener has closed, the lease goes on */
+  bool ended;
+  unsigned port;
+  char host[HOST_MAX_LENGTH + 1]; /* what agents are told */
+  char owner[ADDRESS_HOST_MAX];
+  char ticket[WIRE_ID_LENGTH + 1];
+  char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
+  struct session *session;           /* NULL while in grace */
+  struct deadline grace;
+  struct link visitors;
+  unsigned visitor_count;
+  unsigned parked_count;
+};
+
+/*
+ *   ASKED ──allowed──► SENT ──ACCEPT──► JOINED ──► ended
+ *                      │  ▲
+ *          agent silent▼  │agent heard again
+ *                     PARKED
+ */
+enum visitor_phase { VISITOR_ASKED, VISITOR_SENT, VISITOR_PARKED,
+                     VISITOR_JOINED };
+
+/* A program that connected to a leased address. */
+struct visitor {
+  struct relay *relay;
+  struct lease *lease; /* NULL when the lease ended before its pair */
+  struct link link;       /* of the relay's */
+  struct link lease_link; /* of the lease's */
+  enum visitor_phase phase;
+  bool let_in;   /* close will be told */
+  bool reserved; /* holds the descriptor of its data connection */
+  bool ended;
+  uint64_t number;
+  struct entry by_number;
+  struct entry by_id;
+  char id[WIRE_ID_LENGTH + 1];
+  struct question question;
+  struct stream *stream; /* until joined */
+  struct pair *pair;
+  struct deadline deadline;
+  struct pair_limits limits;
+  uint64_t agent; /* number of the session that serves it */
+  uint64_t started_ms;
+  uint64_t sent_ms;
+  uint64_t bytes_in; /* once ended */
+  uint64_t bytes_out;
+  int reason;
+  unsigned listen_port;
+  unsigned from_port;
+  char from[ADDRESS_TEXT_MAX];
+  char from_host[ADDRESS_HOST_MAX];
+};
+
+/* A data connection ahead of need. */
+struct waiting {
+  struct session *session;
+  struct link link;
+  struct stream *stream;
+};
+
+/* ---- relay.c ---------------------------------------------------------- */
+uint64_t relay__now_ms(const struct relay *relay);
+/* Whether a visitor and its data connection find room. */
+bool relay__admit_visitor(struct relay *relay);
+/* A listener of a visitor address had to pause. */
+void relay__note_pause(struct relay *relay);
+/* Something ended: is a drain complete? */
+void relay__check_drained(struct relay *relay);
+
+/* ---- handshake.c ------------------------------------------------------ */
+bool relay__handshake_admit(struct listener *listener);
+void relay__handshake_start(struct listener *listener, struct stream *stream,
+                            const struct sockaddr *from);
+void relay__handshake_end(struct handshake *handshake);
+/* Says ERR and closes in order. Takes the stream over. */
+void relay__refuse(struct relay *relay, struct stream *stream, int error,
+                   const char *reason);
+
+/* ---- admission.c ------------------------------------------------------ */
+/* Takes the stream over. */
+void relay__session_start(struct relay *relay, struct stream *stream,
+                          const struct wire_message *listen, const char *from);
+void relay__session_decide(struct session *session,
+                           const relay_verdict *verdict);
+
+/* ---- session.c -------------------------------------------------------- */
+/* It has its lease: from now on it is lines. */
+void relay__session_establish(struct session *session, bool resumed);
+void relay__session_beat(struct session *session);
+/* Takes it out of sight; left are its stream or channel, and to free it. */
+void relay__session_withdraw(struct session *session, int reason);
+void relay__session_free(struct deadline *deadline);
+void relay__session_end(struct session *session, int reason, const char *text);
+struct session *relay__session_find(struct relay *relay, const char *id);
+void relay__session_info(const struct session *session,
+                         relay_agent_info *info);
+/* Sends VISITOR on control. 0, or why not. */
+int relay__session_announce(struct session *session, struct visitor *visitor);
+void relay__session_gone(struct session *session, const char *id, int error);
+
+/* ---- waiting.c -------------------------------------------------------- */
+/* Takes the stream over, also on failure. */
+void relay__waiting_start(struct relay *relay, struct stream *stream,
+                          const struct wire_message *wait, const char *from);
+void relay__waiting_end(struct waiting *waiting);
+/* A live one, with VISITOR said on it, or NULL. */
+struct stream *relay__waiting_take(struct session *session,
+                                   struct visitor *visitor);
+
+/* ---- lease.c ---------------------------------------------------------- */
+/* Opens the address. 0, or why not (UV_EADDRINUSE, RELAY_ENO_PORT, …). */
+int relay__lease_open(struct session *session, unsigned port,
+                      const char *host);
+int relay__lease_open_any(struct session *session, const char *host);
+/* The lease a ticket is for, or NULL. */
+struct lease *relay__lease_find(struct relay *relay, const char *ticket);
+unsigned relay__lease_count(const struct relay *relay, const char *owner);
+/* A session takes the lease up; one that has it is replaced. */
+void relay__lease_attach(struct lease *lease, struct session *session);
+/* The session is gone; the address is kept for the grace time. */
+void relay__lease_detach(struct lease *lease);
+/* Closes the listener; unjoined visitors are reset, joined ones too unless
+   spared. */
+void relay__lease_end(struct lease *lease, int reason, bool spare_pairs);
+/* For all of the lease's visitors; `call` may end any of them. */
+void relay__lease_each_visitor(struct lease *lease,
+                               void (*call)(struct visitor *visitor));
+void relay__lease_stop_listening(struct lease *lease);
+
+/* ---- visitor.c -------------------------------------------------------- */
+void relay__visitor_start(struct listener *listener, struct stream *stream,
+                          const struct sockaddr *from);
+void relay__visitor_end(struct visitor *visitor, int reason);
+struct visitor *relay__visitor_find(struct relay *relay, const char *id);
+void relay__visitor_decide(struct visitor *visitor,
+                           const relay_verdict *verdict);
+void relay__visitor_info(const struct visitor *visitor, relay_conn_info *info);
+/* The lease's session is there (again): announces the visitor to it. */
+void relay__visitor_place(struct visitor *visitor);
+void relay__visitor_park(struct visitor *visitor);
+/* The agent was heard: a visitor parked for its silence has time again. */
+void relay__visitor_heard(struct visitor *visitor);
+/* Begins the VISITOR line that announces it. */
+void relay__visitor_line(struct visitor *visitor, struct wire_line *line);
+/* Joins it to a data connection. Takes the stream over. */
+void relay__visitor_join(struct visitor *visitor, struct stream *data);
+
+/* ---- policy.c --------------------------------------------------------- */
+/* Each asks its hook; true: `verdict` is decided; false: it was deferred, and
+   the owner's *_decide will be called, or its deadline expires. */
+bool relay__ask_auth(struct session *session, struct verdict *verdict);
+bool relay__ask_allocate(struct session *session, struct verdict *verdict);
+bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict);
+/* The subject has died, or the deadline passed: tells cancel. Idempotent. */
+void relay__question_drop(struct relay *relay, struct question *question);
+void relay__tell_open(struct visitor *visitor);
+void relay__tell_close(struct visitor *visitor);
+void relay__tell_agent_gone(struct session *session, int reason);
+int relay__policy_init(struct relay *relay);
+void relay__policy_log(void *data, const relay_log_record *record);
+
+#endif

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The relay as its host sees it: options, life, admission, and calls by id.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "relay/private.h"
+
+/* Descriptors kept for connections to the agent port: this share of all, or
+   max_unproven if that is less. */
+#define AGENT_DESCRIPTOR_SHARE 8
+#define RESUME_MS 10
+#define PAUSE_LOG_MS 1000
+
+uint64_t relay__now_ms(const struct relay *relay) {
+  return uv_now(relay->plane.loop);
+}
+
+/* ---- options ---------------------------------------------------------- */
+
+void relay_options_init(relay_options *options, size_t size) {
+  relay_options all = {
+      .size = size,
+      .mode = RELAY_MODE_SPLICE,
+      .max_agents = 4096,
+      .max_leases_per_owner = 256,
+      .max_visitors = 10000,
+      .max_parked = 64,
+      .max_pool = 64,
+      .max_unproven = 1024,
+      .handshake_ms = 5000,
+      .hook_agent_ms = 5000,
+      .hook_visitor_ms = 2000,
+      .pairing_ms = 10000,
+      .heartbeat_ms = 5000,
+      .dead_ms = 14000,
+      .grace_ms = 60000,
+      .park_ms = 30000,
+      .fin_timeout_ms = 60000,
+      .drain_ms = 30000,
+      .keepalive_idle_s = 60,
+      .keepalive_interval_s = 10,
+      .keepalive_count = 6,
+      .log_level = RELAY_LOG_INFO,
+  };
+
+  memcpy(options, &all, size < sizeof(all) ? size : sizeof(all));
+}
+
+static int copy_option(char *to, size_t size, const char *from) {
+  size_t length = from != NULL ? strlen(from) : 0;
+
+  if (length >= size)
+    return UV_EINVAL;
+  if (length != 0)
+    memcpy(to, from, length);
+  to[length] = '\0';
+  return 0;
+}
+
+static int take_options(struct relay *relay, const relay_options *given) {
+  relay_options *options = &relay->options;
+  int err;
+
+  relay_options_init(options, sizeof(*options));
+  if (given->size > sizeof(*options))
+    return UV_EINVAL; /* options this library has never heard of */
+  memcpy(options, given, given->size);
+  if (options->port > 65535 || options->port_hi > 65535 ||
+      options->port_lo > options->port_hi || options->heartbeat_ms == 0 ||
+      options->dead_ms <= options->heartbeat_ms || options->handshake_ms == 0)
+    return UV_EINVAL;
+  /* The kernel's own bounds: refused here, or each connection would be. */
+  if (options->keepalive_idle_s - 1 >= 32767 ||
+      options->keepalive_interval_s - 1 >= 32767 ||
+      options->keepalive_count - 1 >= 127)
+    return UV_EINVAL;
+  err = copy_option(relay->listen_host, sizeof(relay->listen_host),
+                    options->listen_host);
+  if (err == 0)
+    err = copy_option(relay->advertise, sizeof(relay->advertise),
+                      options->advertise);
+  if (err == 0)
+    err = copy_option(relay->dial, sizeof(relay->dial), options->dial);
+  options->listen_host = relay->listen_host[0] ? relay->listen_host : NULL;
+  options->advertise = relay->advertise;
+  options->dial = relay->dial;
+  relay->logger.level = options->log_level;
+  relay->logger.log = relay__policy_log;
+  relay->logger.data = relay;
+  return err;
+}
+
+/* ---- admission -------------------------------------------------------- */
+
+bool relay__admit_visitor(struct relay *relay) {
+  int kept = relay->plane.fds.limit / AGENT_DESCRIPTOR_SHARE;
+
+  if (kept > (int)relay->options.max_unproven)
+    kept = (int)relay->options.max_unproven;
+  if (kept < (int)relay->stats.unproven)
+    kept = 0; /* they are using what is kept for them */
+  else
+    kept -= (int)relay->stats.unproven;
+  return relay__plane_has_descriptors(&relay->plane, kept + 2);
+}
+
+void relay__note_pause(struct relay *relay) {
+  uint64_t now = relay__now_ms(relay);
+
+  relay->leases_paused++;
+  if (now - relay->paused_logged_ms < PAUSE_LOG_MS &&
+      relay->paused_logged_ms != 0)
+    return;
+  relay->paused_logged_ms = now;
+  relay__log(&relay->logger, RELAY_LOG_WARN,
+             "descriptors are short, visitors wait",
+             LOG_NUMBER("used", relay->plane.fds.used),
+             LOG_NUMBER("reserved", relay->plane.fds.reserved),
+             LOG_NUMBER("limit", relay->plane.fds.limit));
+}
+
+static void on_short(struct plane *plane, int error) {
+  struct relay *relay = plane->owner;
+  uint64_t now = relay__now_ms(relay);
+
+  if (now - relay->short_logged_ms < PAUSE_LOG_MS &&
+      relay->short_logged_ms != 0)
+    return;
+  relay->short_logged_ms = now;
+  relay__log(&relay->logger, RELAY_LOG_WARN,
+             "cannot accept, connections wait",
+             LOG_TEXT("reason", relay_strerror(error)),
+             LOG_NUMBER("used", plane->fds.used));
+}
+
+static void on_resume(struct deadline *deadline) {
+  struct relay *relay = container_of(deadline, struct relay, resume);
+
+  if (relay->listener.fd >= 0 && relay->listener.paused && !relay->draining)
+    relay__listener_resume(&relay->listener);
+  if (relay->leases_paused == 0 || !relay__admit_visitor(relay))
+    return;
+  relay->leases_paused = 0;
+  link_each(&relay->leases, link, next) {
+    struct lease *lease = container_of(link, struct lease, link);
+
+    if (lease->listening && lease->listener.paused)
+      relay__listener_resume(&lease->listener);
+  }
+}
+
+/* Those that paused are looked after soon, once for many closings. */
+static void on_descriptor(struct plane *plane) {
+  struct relay *relay = plane->owner;
+
+  if (relay->closing || (relay->leases_paused == 0 && !relay->listener.paused))
+    return;
+  if (!relay__deadline_is_set(&relay->resume))
+    relay__deadline_set(&relay->resume, RESUME_MS);
+}
+
+/* ---- life ------------------------------------------------------------- */
+
+static void on_plane_empty(struct plane *plane) {
+  struct relay *relay = plane->owner;
+  relay_close_fn on_close = relay->on_close;
+  void *data = relay->close_data;
+
+  if (!relay->closing)
+    return;
+  free(relay);
+  if (on_close != NULL)
+    on_close(data);
+}
+
+void relay__check_drained(struct relay *relay) {
+  /* From the loop, never from within a call. */
+  if (relay->draining && !relay->closing && relay->on_drained != NULL &&
+      link_is_empty(&relay->visitors))
+    relay__deadline_set(&relay->drain, 0);
+}
+
+static void end_visitors(struct relay *relay, int reason) {
+  while (!link_is_empty(&relay->visitors))
+    relay__visitor_end(
+        container_of(relay->visitors.next, struct visitor, link), reason);
+}
+
+static void on_drain(struct deadline *deadline) {
+  struct relay *relay = container_of(deadline, struct relay, drain);
+  relay_close_fn on_drained = relay->on_drained;
+
+  relay->on_drained = NULL;
+  end_visitors(relay, RELAY_EDRAINING);
+  if (on_drained != NULL)
+    on_drained(relay->drained_data);
+}
+
+static int listen_for_agents(struct relay *relay) {
+  struct sockaddr_storage address;
+  int err = relay__listener_host(relay->options.listen_host,
+                                 relay->options.port, &address);
+
+  if (err == 0)
+    err = relay__listener_open(&relay->listener, &relay->plane,
+                               (struct sockaddr *)&address,
+                               relay__handshake_admit, relay__handshake_start,
+                               relay);
+  if (err != 0)
+    return err;
+  relay->open = true;
+  relay__address_host((struct sockaddr *)&relay->listener.address, relay->host,
+                      sizeof(relay->host));
+  return 0;
+}
+
+static void init_lists(struct relay *relay) {
+  link_init(&relay->handshakes);
+  link_init(&relay->sessions);
+  link_init(&relay->leases);
+  link_init(&relay->visitors);
+  relay__deadline_init(&relay->resume, &relay->plane, on_resume);
+  relay__deadline_init(&relay->drain, &relay->plane, on_drain);
+}
+
+int relay_new(relay_t **out, struct uv_loop_s *loop,
+              const relay_options *options) {
+  struct relay *relay = calloc(1, sizeof(*relay));
+  int err;
+
+  if (relay == NULL)
+    return UV_ENOMEM;
+  relay->listener.fd = -1;
+  err = take_options(relay, options);
+  if (err != 0) {
+    free(relay);
+    return err;
+  }
+  err = relay__plane_init(&relay->plane, loop, relay->options.mode,
+                          relay->options.max_fds);
+  relay->plane.owner = relay;
+  relay->plane.on_empty = on_plane_empty;
+  relay->plane.on_descriptor = on_descriptor;
+  relay->plane.on_short = on_short;
+  relay->plane.rcvbuf_bytes = (int)relay->options.rcvbuf_bytes;
+  relay->plane.keepalive =
+      (struct keepalive){(int)relay->options.keepalive_idle_s,
+                         (int)relay->options.keepalive_interval_s,
+                         (int)relay->options.keepalive_count};
+  init_lists(relay);
+  if (err == 0)
+    err = relay__policy_init(relay);
+  else
+    relay__deadline_init(&relay->tick, &relay->plane, NULL);
+  if (err == 0)
+    err = listen_for_agents(relay);
+  if (err != 0)
+    relay_close(relay, NULL, NULL);
+  else
+    *out = relay;
+  return err;
+}
+
+unsigned relay_port(const relay_t *r) {
+  return relay__address_port((const struct sockaddr *)&r->listener.address);
+}
+
+const char *relay_host(const relay_t *r) {
+  return r->host;
+}
+
+static void stop_listening(struct relay *relay) {
+  if (relay->listener.fd >= 0)
+    relay__listener_close(&relay->listener, NULL);
+  link_each(&relay->leases, link, next) {
+    relay__lease_stop_listening(container_of(link, struct lease, link));
+  }
+  while (!link_is_empty(&relay->handshakes))
+    relay__handshake_end(
+        container_of(relay->handshakes.next, struct handshake, link));
+}
+
+static void end_agents(struct relay *relay, int reason) {
+  while (!link_is_empty(&relay->sessions))
+    relay__session_end(
+        container_of(relay->sessions.next, struct session, link), reason,
+        NULL);
+}
+
+void relay_drain(relay_t *r, uint64_t ms, relay_close_fn on_drained,
+                 void *data) {
+  if (r->closing)
+    return;
+  r->on_drained = on_drained;
+  r->drained_data = data;
+  relay__deadline_set(&r->drain, ms);
+  if (!r->draining) {
+    r->draining = true;
+    relay__log(&r->logger, RELAY_LOG_INFO, "draining",
+               LOG_NUMBER("pairs", r->stats.pairs), LOG_NUMBER("ms", ms));
+    stop_listening(r);
+    end_agents(r, RELAY_EDRAINING);
+  }
+  relay__check_drained(r);
+}
+
+void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
+  if (r->closing)
+    return;
+  r->closing = true;
+  r->on_close = on_close;
+  r->close_data = data;
+  stop_listening(r);
+  end_agents(r, RELAY_EDRAINING);
+  while (!link_is_empty(&r->leases))
+    relay__lease_end(container_of(r->leases.next, struct lease, link),
+                     RELAY_EDRAINING, false);
+  end_visitors(r, RELAY_EDRAINING);
+  relay__deadline_close(&r->resume, NULL);
+  relay__deadline_close(&r->drain, NULL);
+  relay__deadline_close(&r->tick, NULL);
+  relay__plane_close(&r->plane);
+}
