@@ -163,6 +163,12 @@ static void list_options(struct program *self, struct cli_option *addresses,
        "never", 0, 0, NULL},
       {"drain", "TIME", CLI_TIME, &o->drain_ms,
        "for visitors to finish after SIGTERM", NULL, 0, 0, NULL},
+      {"keepalive", "SECONDS", CLI_NUMBER, &o->keepalive_idle_s,
+       "of silence before a peer is asked", NULL, 1, 32767, NULL},
+      {"keepalive-interval", "SECONDS", CLI_NUMBER, &o->keepalive_interval_s,
+       "between two such questions", NULL, 1, 32767, NULL},
+      {"keepalive-count", "N", CLI_NUMBER, &o->keepalive_count,
+       "without an answer: reset", NULL, 1, 127, NULL},
       END};
 
   memcpy(addresses, address_options, sizeof(address_options));
@@ -192,6 +198,18 @@ static int check_dial(const struct program *self) {
   return CLI_GO;
 }
 
+static int check_times(const struct program *self) {
+  const relay_options *o = &self->options;
+
+  if (o->handshake_ms == 0)
+    return cli_usage(&self->cli, "--handshake: it cannot be 0");
+  if (o->heartbeat_ms == 0)
+    return cli_usage(&self->cli, "--heartbeat: it cannot be 0");
+  if (o->heartbeat_ms >= o->dead_ms)
+    return cli_usage(&self->cli, "--heartbeat: it must be less than --dead");
+  return CLI_GO;
+}
+
 static int parse(struct program *self, int argc, char **argv) {
   struct cli_option addresses[OPTIONS_MAX], caps[OPTIONS_MAX],
       times[OPTIONS_MAX];
@@ -215,7 +233,9 @@ static int parse(struct program *self, int argc, char **argv) {
   if (self->log.format == CLI_LOG_NONE)
     self->options.log = NULL;
   status = check_listen(self);
-  return status != CLI_GO ? status : check_dial(self);
+  if (status == CLI_GO)
+    status = check_dial(self);
+  return status != CLI_GO ? status : check_times(self);
 }
 
 int main(int argc, char **argv) {

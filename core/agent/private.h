@@ -4,13 +4,14 @@
  * (the control connection, and the wait for the next one), visits (visitors
  * it is to serve, or serves), and a pool of waiting data connections.
  *
- *   agent.c          its life: new, drain, close, the end by itself
- *   agent_session.c  reaching the relay, losing it, coming back
- *   agent_control.c  the lines of the control connection
- *   agent_visit.c    one visitor, from its announcement to its end
- *   agent_serve.c    the host's answers
- *   agent_pool.c     data connections ahead of need
- *   agent_text.c     what the relay says, made fit to be shown
+ *   agent.c    its life: new, drain, close, the end by itself
+ *   session.c  reaching the relay, losing it, coming back
+ *   control.c  the lines of the control connection
+ *   visit.c    one visitor, from its announcement to its end
+ *   serve.c    the host's answers
+ *   pool.c     data connections ahead of need
+ *   text.c     what the relay says, made fit to be shown
+ *   proxy.c    PROXY protocol headers
  *
  * The host's callbacks run from the loop only. Any of them may close the
  * agent: memory stays until the plane is empty, which is never within a call,
@@ -22,15 +23,15 @@
 #include <netinet/in.h>
 #include <relay/agent.h>
 
-#include "wire/address.h"
+#include "flow/pair.h"
 #include "net/channel.h"
 #include "net/container.h"
 #include "net/dial.h"
-#include "wire/log.h"
-#include "flow/pair.h"
 #include "net/plane.h"
 #include "net/resolve.h"
 #include "net/stream.h"
+#include "wire/address.h"
+#include "wire/log.h"
 #include "wire/wire.h"
 
 #define HASH_NONFATAL_OOM 1
@@ -179,7 +180,7 @@ void relay__agent_settle(struct relay_agent *agent);
 /* A wait that is jittered: between three quarters of `ms` and `ms`. */
 uint64_t relay__agent_jitter(uint64_t ms);
 
-/* ---- agent_session.c -------------------------------------------------- */
+/* ---- session.c -------------------------------------------------------- */
 
 void relay__session_init(struct relay_agent *agent);
 /* Says BYE if there is whom to say it to, and goes OVER. Idempotent. */
@@ -201,7 +202,7 @@ void relay__session_open(struct relay_agent *agent);
 /* Starts a data connection: to where the session says. */
 int relay__session_dial(struct relay_agent *agent, struct dial *dial);
 
-/* ---- agent_control.c -------------------------------------------------- */
+/* ---- control.c -------------------------------------------------------- */
 
 /* The connection is made: LISTEN, and what comes of it. The stream is taken
    over. */
@@ -212,7 +213,7 @@ void relay__control_reject(struct relay_agent *agent, const char *id,
 void relay__control_bye(struct relay_agent *agent);
 void relay__control_beat(struct relay_agent *agent);
 
-/* ---- agent_text.c ----------------------------------------------------- */
+/* ---- text.c ----------------------------------------------------------- */
 
 /* Copies text with every control or malformed byte as '?'. */
 void relay__text_sanitize(char *out, size_t size, const char *text);
@@ -222,7 +223,7 @@ bool relay__text_is_host(const char *host);
 void relay__text_relay(const struct relay_agent *agent, char *text,
                        size_t size);
 
-/* ---- agent_visit.c ---------------------------------------------------- */
+/* ---- visit.c ---------------------------------------------------------- */
 
 /* A visitor was announced, on control (`data` NULL) or on a waiting
    connection, which is taken over. */
@@ -244,7 +245,7 @@ void relay__visit_join(struct visit *visit);
 /* Takes up what waited for the session to know where data connections go. */
 void relay__visit_resume(struct relay_agent *agent);
 
-/* ---- agent_serve.c ---------------------------------------------------- */
+/* ---- serve.c ---------------------------------------------------------- */
 
 void relay__serve_init(struct visit *visit);
 /* Keeps a connected side until the other is there: its bytes stay in the
@@ -255,7 +256,7 @@ void relay__serve_data(struct visit *visit);
 /* Tries a target again whose backlog was full. */
 void relay__serve_retry(struct visit *visit);
 
-/* ---- agent_pool.c ----------------------------------------------------- */
+/* ---- pool.c ----------------------------------------------------------- */
 
 void relay__pool_init(struct relay_agent *agent);
 /* Fills up to what the relay granted. */

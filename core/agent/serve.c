@@ -18,12 +18,15 @@
 
 /* ---- two sides -------------------------------------------------------- */
 
-/* Before both sides are there, one of them was reset. */
+/* Before both sides are there, one of them was reset. What a service said
+   before that is still to be delivered: the pair will see to it. */
 static void on_held_event(struct stream *stream, int events) {
   struct visit *visit = stream->owner;
   int error = stream->error != 0 ? stream->error : UV_ECONNRESET;
 
   (void)events;
+  if (stream == visit->target)
+    return;
   relay__visit_end(visit, error, relay_strerror(error));
 }
 
@@ -68,6 +71,7 @@ void relay__serve_init(struct visit *visit) {
 
   relay__dial_init(&visit->data_dial, plane, on_data_dialed, visit);
   relay__dial_init(&visit->target_dial, plane, on_target_dialed, visit);
+  visit->target_dial.takes_reset = true;
 }
 
 void relay__serve_data(struct visit *visit) {

@@ -124,7 +124,10 @@ static void on_pair_end(struct pair *pair, int reason) {
   visit->bytes_in = relay__pair_bytes_in(pair);
   visit->bytes_out = relay__pair_bytes_out(pair);
   visit->pair = NULL; /* freed after this */
-  relay__visit_end(visit, reason, NULL);
+  /* A data connection that was cut before it reached its visitor: the relay
+     may not know of it. Once bytes went out it does, and delivers them. */
+  bool untold = reason != 0 && visit->bytes_out == 0;
+  relay__visit_end(visit, reason, untold ? relay_strerror(reason) : NULL);
 }
 
 void relay__visit_join(struct visit *visit) {

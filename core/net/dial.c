@@ -109,7 +109,7 @@ static void on_dial_event(struct stream *stream, int events) {
     status = send_opening(dial);
   if (status == UV_EAGAIN)
     return; /* still watched for writing */
-  if (status != 0) {
+  if (status != 0 && !(dial->takes_reset && status == UV_ECONNRESET)) {
     fail_address(dial, status);
     return;
   }

@@ -30,6 +30,8 @@ struct dial {
   dial_done_fn on_done;
   void *owner;
   bool connected;
+  bool takes_reset; /* one that was reset after connecting is done, too: what
+                       it sent before is still to be read */
   int error; /* of the addresses so far */
   size_t opening_sent;
   size_t opening_length;

@@ -23,11 +23,12 @@
 /* Unsent bytes the kernel takes before a socket counts as full. */
 #define NOTSENT_LOWAT_BYTES (128 * 1024)
 
+/* EPIPE is what the kernel calls a reset that follows a FIN. */
 static void mark_reset(struct stream *stream, int error) {
   if (stream->reset)
     return;
   stream->reset = true;
-  stream->error = error != 0 ? error : UV_ECONNRESET;
+  stream->error = error != 0 && error != UV_EPIPE ? error : UV_ECONNRESET;
 }
 
 /* The socket's pending error, which reading clears: so it is kept here. */

@@ -135,9 +135,12 @@ static void on_event(struct stream *stream, int events) {
                                        sizeof(handshake->line));
 
   (void)events;
-  if (status == 0)
-    return;
-  if (status == UV_EMSGSIZE) {
+  if (status == 0) {
+    /* What can become no line, whatever follows, is not waited for. */
+    status = relay__wire_parse(&message, handshake->line, handshake->length);
+    if (status < 0)
+      refuse_bad(handshake, status);
+  } else if (status == UV_EMSGSIZE) {
     refuse_bad(handshake, RELAY_EPROTO);
   } else if (status < 0) {
     /* A connection that comes and goes is a port check, not a fault. */

@@ -112,9 +112,11 @@ struct session {
   struct stream *stream; /* until the channel has it */
   struct channel channel;
   struct lease *lease;
+  unsigned port; /* the lease's, also once it is let go */
   struct deadline deadline; /* a hook's wait, then the heartbeat */
   uint64_t started_ms;
   uint64_t heard_ms;
+  uint64_t heard_lines;
   uint64_t pings;
   bool admitted; /* let in by auth: agent_gone will be told */
   bool ended;
@@ -183,7 +185,7 @@ struct visitor {
   struct pair_limits limits;
   uint64_t agent; /* number of the session that serves it */
   uint64_t started_ms;
-  uint64_t sent_ms;
+  uint64_t sent_lines; /* the session's heard_lines when it was told */
   uint64_t bytes_in; /* once ended */
   uint64_t bytes_out;
   int reason;

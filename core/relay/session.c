@@ -35,7 +35,7 @@ static void log_end(const struct session *session, int reason,
   relay__log(&session->relay->logger, RELAY_LOG_INFO, "agent gone",
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from),
-             LOG_NUMBER("port", session->lease ? session->lease->port : 0),
+             LOG_NUMBER("port", session->port),
              LOG_TEXT("reason", text != NULL ? text
                                              : relay_error_name(reason)));
 }
@@ -133,6 +133,7 @@ static void on_line(struct channel *channel,
   struct session *session = channel->owner;
 
   session->heard_ms = relay__now_ms(session->relay);
+  session->heard_lines++;
   if (session->lease->parked_count != 0)
     relay__lease_each_visitor(session->lease, relay__visitor_heard);
   if (session->ended)
@@ -229,6 +230,7 @@ void relay__session_establish(struct session *session, bool resumed) {
   struct lease *lease = session->lease;
   struct stream *stream = session->stream;
 
+  session->port = lease->port;
   limit_silence(session);
   if (relay__channel_start(&session->channel, stream, on_line, on_end,
                            session) != 0) {

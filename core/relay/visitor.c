@@ -157,18 +157,20 @@ void relay__visitor_park(struct visitor *visitor) {
   wait_parked(visitor);
 }
 
-static void wait_sent(struct visitor *visitor) {
+static void wait_sent(struct visitor *visitor, const struct session *session) {
   unpark(visitor);
   visitor->phase = VISITOR_SENT;
-  visitor->sent_ms = relay__now_ms(visitor->relay);
+  visitor->sent_lines = session->heard_lines;
   relay__deadline_set(&visitor->deadline, visitor->relay->options.pairing_ms);
 }
 
 void relay__visitor_heard(struct visitor *visitor) {
-  if (visitor->phase != VISITOR_PARKED)
+  const struct session *session = visitor->lease->session;
+
+  if (visitor->phase != VISITOR_PARKED || session == NULL)
     return;
   if (visitor->by_id.listed)
-    wait_sent(visitor);
+    wait_sent(visitor, session);
   else
     relay__visitor_place(visitor); /* its queue was full */
 }
@@ -201,7 +203,7 @@ static void announce(struct visitor *visitor, struct session *session) {
     return;
   }
   if (relay__session_announce(session, visitor) == 0) {
-    wait_sent(visitor);
+    wait_sent(visitor, session);
     return;
   }
   /* Not told: as good as away, until it is heard again. */
@@ -226,7 +228,7 @@ void relay__visitor_place(struct visitor *visitor) {
 static void on_pairing_late(struct visitor *visitor) {
   struct session *session = visitor->lease->session;
 
-  if (session != NULL && session->heard_ms > visitor->sent_ms)
+  if (session != NULL && session->heard_lines != visitor->sent_lines)
     relay__visitor_end(visitor, UV_ETIMEDOUT);
   else
     wait_parked(visitor);
@@ -321,7 +323,7 @@ static void set_up(struct visitor *visitor, struct lease *lease,
 }
 
 static void turn_away(struct lease *lease, struct stream *stream,
-                      const struct sockaddr *from, int reason) {
+                      const struct sockaddr *from, const char *reason) {
   char text[ADDRESS_TEXT_MAX];
 
   relay__stream_close(stream);
@@ -329,7 +331,7 @@ static void turn_away(struct lease *lease, struct stream *stream,
   relay__address_text(from, text, sizeof(text));
   relay__log(&lease->relay->logger, RELAY_LOG_WARN, "visitor turned away",
              LOG_TEXT("from", text), LOG_NUMBER("port", lease->port),
-             LOG_TEXT("reason", relay_strerror(reason)));
+             LOG_TEXT("reason", reason));
 }
 
 void relay__visitor_start(struct listener *listener, struct stream *stream,
@@ -341,12 +343,12 @@ void relay__visitor_start(struct listener *listener, struct stream *stream,
   int err;
 
   if (lease->visitor_count >= relay->options.max_visitors) {
-    turn_away(lease, stream, from, RELAY_EQUOTA);
+    turn_away(lease, stream, from, "too many visitors");
     return;
   }
   visitor = calloc(1, sizeof(*visitor));
   if (visitor == NULL) {
-    turn_away(lease, stream, from, UV_ENOMEM);
+    turn_away(lease, stream, from, relay_strerror(UV_ENOMEM));
     return;
   }
   set_up(visitor, lease, from);
