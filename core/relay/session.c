@@ -35,7 +35,7 @@ static void log_end(const struct session *session, int reason,
   relay__log(&session->relay->logger, RELAY_LOG_INFO, "agent gone",
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from),
-             LOG_NUMBER("port", session->lease ? session->lease->port : 0),
+             LOG_NUMBER("port", session->lease ? session->lease->gate->port : 0),
              LOG_TEXT("reason", text != NULL ? text
                                              : relay_error_name(reason)));
 }
@@ -133,8 +133,9 @@ static void on_line(struct channel *channel,
   struct session *session = channel->owner;
 
   session->heard_ms = relay__now_ms(session->relay);
-  if (session->lease->parked_count != 0)
-    relay__lease_each_visitor(session->lease, relay__visitor_heard);
+  if (session->lease->gate->parked_count != 0)
+    relay__gate_each_visitor(session->lease->gate, relay__visitor_heard,
+                             session);
   if (session->ended)
     return;
   switch (message->verb) {
@@ -201,7 +202,7 @@ static int welcome(struct session *session) {
 
   relay__wire_begin(&line, WIRE_OK);
   relay__wire_add(&line, "host", session->lease->host);
-  relay__wire_add_number(&line, "port", session->lease->port);
+  relay__wire_add_number(&line, "port", session->lease->gate->port);
   relay__wire_add(&line, "session", session->id);
   relay__wire_add(&line, "resume", session->lease->ticket);
   relay__wire_add_number(&line, "heartbeat", seconds);
@@ -242,11 +243,11 @@ void relay__session_establish(struct session *session, bool resumed) {
              resumed ? "agent is back" : "address established",
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
-             LOG_TEXT("host", lease->host), LOG_NUMBER("port", lease->port));
+             LOG_TEXT("host", lease->host), LOG_NUMBER("port", lease->gate->port));
   if (welcome(session) != 0)
     relay__session_end(session, UV_ENOBUFS, NULL);
-  else if (resumed)
-    relay__lease_each_visitor(lease, relay__visitor_place);
+  else
+    relay__gate_each_visitor(lease->gate, relay__visitor_heard, session);
 }
 
 /* ---- seen from outside ------------------------------------------------ */
@@ -272,7 +273,7 @@ void relay__session_info(const struct session *session,
   info->id = session->number;
   info->name = session->name;
   info->addr = session->from_host;
-  info->port = lease != NULL ? lease->port : 0;
-  info->conns = lease != NULL ? lease->visitor_count : 0;
+  info->port = lease != NULL ? lease->gate->port : 0;
+  info->conns = lease != NULL ? lease->conns : 0;
   info->since_ms = relay__now_ms(session->relay) - session->started_ms;
 }
