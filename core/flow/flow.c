@@ -27,36 +27,21 @@ void relay__flow_init(struct flow *flow, struct stream *source,
 
 /* ---- rate ------------------------------------------------------------- */
 
-/* Bytes that may go at once: an eighth of a second's worth, at least one. */
-static uint64_t burst_of(const struct flow *flow) {
-  return flow->rate >= 8 ? flow->rate / 8 : 1;
-}
-
 static void refill(struct flow *flow) {
   uint64_t now = uv_now(flow->source->plane->loop);
-  uint64_t elapsed = now - flow->refilled_ms;
-  uint64_t burst = burst_of(flow);
-  uint64_t earned;
 
-  if (elapsed > 10000)
-    elapsed = 10000;
-  earned = flow->rate / 1000 * elapsed + flow->rate % 1000 * elapsed / 1000;
-  if (earned == 0)
-    return; /* keep the time: slow rates must not lose fractions */
-  flow->refilled_ms = now;
-  flow->allowance += earned;
-  if (flow->allowance > burst)
-    flow->allowance = burst;
+  relay__rate_refill(&flow->rate, now);
+  if (flow->shared_rate != NULL)
+    relay__rate_refill(flow->shared_rate, now);
 }
 
 void relay__flow_set_rate(struct flow *flow, uint64_t rate) {
-  flow->rate = rate;
-  flow->allowance = burst_of(flow);
-  flow->refilled_ms = uv_now(flow->source->plane->loop);
+  relay__rate_set(&flow->rate, rate, uv_now(flow->source->plane->loop));
 }
 
 static bool is_throttled(const struct flow *flow) {
-  return flow->rate != 0 && flow->allowance == 0;
+  return relay__rate_is_spent(&flow->rate) ||
+         relay__rate_is_spent(flow->shared_rate);
 }
 
 static bool is_holding(const struct flow *flow) {
@@ -64,10 +49,12 @@ static bool is_holding(const struct flow *flow) {
 }
 
 uint64_t relay__flow_wait_ms(const struct flow *flow) {
-  if (flow->phase != FLOW_OPEN || is_holding(flow) || !is_throttled(flow))
+  uint64_t own = relay__rate_wait_ms(&flow->rate);
+  uint64_t shared = relay__rate_wait_ms(flow->shared_rate);
+
+  if (flow->phase != FLOW_OPEN || is_holding(flow))
     return 0;
-  /* Half a burst at a time keeps the wake-ups few. */
-  return 1 + (burst_of(flow) + 1) / 2 * 1000 / flow->rate;
+  return own > shared ? own : shared;
 }
 
 /* ---- the source ------------------------------------------------------- */
@@ -128,8 +115,8 @@ static bool fill(struct flow *flow, bool readable, size_t *filled) {
   if (is_throttled(flow) || !take_hold(flow))
     return false;
   size = flow->hold->capacity < FAIR_BYTES ? flow->hold->capacity : FAIR_BYTES;
-  if (flow->rate != 0 && size > flow->allowance)
-    size = (size_t)flow->allowance;
+  size = relay__rate_cap(&flow->rate, size);
+  size = relay__rate_cap(flow->shared_rate, size);
   count = read_source(flow, size, readable);
   if (count == UV_EINVAL && flow->hold->is_pipe) {
     flow->copying = true;
@@ -139,8 +126,8 @@ static bool fill(struct flow *flow, bool readable, size_t *filled) {
   if (count > 0) {
     flow->hold->length = (size_t)count;
     *filled = (size_t)count;
-    if (flow->rate != 0)
-      flow->allowance -= (uint64_t)count;
+    relay__rate_take(&flow->rate, (uint64_t)count);
+    relay__rate_take(flow->shared_rate, (uint64_t)count);
   } else if (count == 0) {
     flow->phase = FLOW_DRAINING;
   } else if (count != UV_EAGAIN) {
@@ -204,8 +191,7 @@ size_t relay__flow_pump(struct flow *flow, bool readable) {
     return 0;
   if (flow->sink->reset && flow->sink != flow->source)
     flow->phase = FLOW_CUT;
-  if (flow->rate != 0)
-    refill(flow);
+  refill(flow);
   while (flow->phase != FLOW_CUT) {
     if (is_holding(flow)) {
       moved += drain(flow);

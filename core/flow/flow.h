@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 
+#include "flow/rate.h"
 #include "net/stream.h"
 
 enum flow_phase { FLOW_OPEN, FLOW_DRAINING, FLOW_SHUT, FLOW_LOST, FLOW_CUT };
@@ -24,9 +25,8 @@ struct flow {
   bool blocked; /* the sink took less than there was */
   bool copying; /* these sockets do not splice */
   int error;    /* out of memory, say: the pair must end */
-  uint64_t rate;      /* bytes per second; 0: none */
-  uint64_t allowance; /* bytes that may be read now */
-  uint64_t refilled_ms;
+  struct rate_limit rate;
+  struct rate_limit *shared_rate; /* with other flows of the loop, or NULL */
   _Atomic uint64_t bytes; /* taken by the sink's socket */
 };
 

@@ -336,6 +336,14 @@ void relay__pair_limit(struct pair *pair, const struct pair_limits *limits) {
   relay__deadline_set(&pair->deadline, 0); /* look again under the new ones */
 }
 
+void relay__pair_share_limits(struct pair *pair, struct rate_limit *in,
+                              struct rate_limit *out) {
+  pair->flows[0].shared_rate = in;
+  pair->flows[1].shared_rate = out;
+  if (!pair->ended)
+    relay__deadline_set(&pair->deadline, 0);
+}
+
 uint64_t relay__pair_bytes_in(const struct pair *pair) {
   return atomic_load_explicit(&pair->flows[0].bytes, memory_order_relaxed);
 }

@@ -65,6 +65,11 @@ void relay__pair_close(struct pair *pair, int reason);
 
 void relay__pair_limit(struct pair *pair, const struct pair_limits *limits);
 
+/* Limits shared with other pairs of the loop, which outlive this pair or are
+   taken back; NULL: none. */
+void relay__pair_share_limits(struct pair *pair, struct rate_limit *in,
+                              struct rate_limit *out);
+
 /* Bytes delivered so far; may be read from another thread. */
 uint64_t relay__pair_bytes_in(const struct pair *pair);
 uint64_t relay__pair_bytes_out(const struct pair *pair);

@@ -55,15 +55,12 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
   unsigned port = given->port != 0 ? given->port : session->want_port;
   int err = 0;
 
-  if (given->share)
-    err = UV_ENOSYS;
-  else if (port > 65535)
+  if (port > 65535)
     err = RELAY_EPORT_REFUSED;
   else if (port != 0 && given->port == 0)
     err = allowed_port(session->relay, port);
   if (err == 0)
-    err = port != 0 ? relay__lease_open(session, port, given->host)
-                    : relay__lease_open_any(session, given->host);
+    err = relay__lease_open(session, port, given->host, given->share != 0);
   if (err == 0)
     relay__session_establish(session, false);
   else if (err == UV_EADDRINUSE && session->relay->policy.allocate != NULL &&

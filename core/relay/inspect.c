@@ -3,6 +3,7 @@
  * The public calls by id: what a host or a policy asks of agents and conns,
  * and does to them, from anywhere on the loop's thread.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "relay/private.h"
@@ -28,7 +29,9 @@ int relay_close_conn(relay_t *r, uint64_t conn, const char *reason) {
     return UV_ENOENT;
   relay__log(&r->logger, RELAY_LOG_INFO, "visitor closed on request",
              LOG_NUMBER("conn", conn),
-             LOG_TEXT("reason", reason != NULL ? reason : ""));
+             LOG_TEXT("reason", reason));
+  if (reason != NULL && !visitor->ended)
+    visitor->why = strdup(reason); /* without memory: without the words */
   relay__visitor_end(visitor, RELAY_ELIMIT);
   return 0;
 }
@@ -63,24 +66,117 @@ int relay_limit_conn(relay_t *r, uint64_t conn, const relay_limits *limits) {
 }
 
 int relay_limit_agent(relay_t *r, uint64_t agent, const relay_limits *limits) {
-  (void)r, (void)agent, (void)limits;
-  return UV_ENOSYS;
+  struct session *session = find_agent(r, agent);
+  uint64_t now = relay__now_ms(r);
+
+  if (session == NULL || session->lease == NULL)
+    return UV_ENOENT;
+  if (limits->size < sizeof(*limits))
+    return UV_EINVAL;
+  if (limits->rate_in >= 0)
+    relay__rate_set(&session->lease->rate_in, (uint64_t)limits->rate_in, now);
+  if (limits->rate_out >= 0)
+    relay__rate_set(&session->lease->rate_out, (uint64_t)limits->rate_out,
+                    now);
+  return 0;
+}
+
+#define TAG_LENGTH_MAX 256
+#define TAGS_MAX 8
+
+static void remove_tag(struct visitor *visitor, const char *key) {
+  struct tag **at = &visitor->tags;
+
+  while (*at != NULL && strcmp((*at)->key, key) != 0)
+    at = &(*at)->next;
+  if (*at != NULL) {
+    struct tag *tag = *at;
+
+    *at = tag->next;
+    free(tag);
+  }
+}
+
+static size_t count_tags(const struct visitor *visitor) {
+  const struct tag *tag = visitor->tags;
+  size_t count = 0;
+
+  for (; tag != NULL; tag = tag->next)
+    count++;
+  return count;
 }
 
 int relay_tag_conn(relay_t *r, uint64_t conn, const char *key,
                    const char *value) {
-  (void)r, (void)conn, (void)key, (void)value;
-  return UV_ENOSYS;
+  struct visitor *visitor = find_conn(r, conn);
+  size_t key_size = strlen(key) + 1;
+  size_t size = key_size + (value != NULL ? strlen(value) + 1 : 0);
+  struct tag *tag;
+
+  if (visitor == NULL)
+    return UV_ENOENT;
+  if (key_size == 1 || size > TAG_LENGTH_MAX)
+    return UV_EINVAL;
+  if (value == NULL) {
+    remove_tag(visitor, key);
+    return 0;
+  }
+  tag = malloc(sizeof(*tag) + size);
+  if (tag == NULL)
+    return UV_ENOMEM;
+  remove_tag(visitor, key);
+  if (count_tags(visitor) >= TAGS_MAX) {
+    free(tag);
+    return UV_ENOSPC;
+  }
+  memcpy(tag->key, key, key_size);
+  memcpy(tag->key + key_size, value, size - key_size);
+  tag->value = tag->key + key_size;
+  tag->next = visitor->tags;
+  visitor->tags = tag;
+  return 0;
 }
 
 int relay_peek_conn(relay_t *r, uint64_t conn, uint64_t ms) {
-  (void)r, (void)conn, (void)ms;
-  return UV_ENOSYS;
+  struct visitor *visitor = find_conn(r, conn);
+
+  if (visitor == NULL)
+    return UV_ENOENT;
+  if (ms == 0)
+    return UV_EINVAL;
+  if (visitor->phase != VISITOR_ASKED || visitor->let_in)
+    return UV_EALREADY;
+  visitor->peek_ms = ms;
+  return 0;
 }
 
 int relay_listen(relay_t *r, const char *host, unsigned port) {
-  (void)r, (void)host, (void)port;
-  return UV_ENOSYS;
+  struct gate *gate = port != 0 ? relay__gate_find(r, port) : NULL;
+  int err;
+
+  if (port == 0 || port > 65535)
+    return UV_EINVAL;
+  if (gate == NULL) {
+    err = relay__gate_open(r, host, port, &gate);
+    if (err != 0)
+      return err;
+  } else if (!gate->declared && !link_is_empty(&gate->leases)) {
+    return UV_EADDRINUSE;
+  }
+  gate->declared = true;
+  gate->shared = true;
+  return 0;
+}
+
+int relay_unlisten(relay_t *r, unsigned port) {
+  struct gate *gate = relay__gate_find(r, port);
+
+  if (gate == NULL || !gate->declared)
+    return UV_ENOENT;
+  gate->declared = false;
+  if (link_is_empty(&gate->leases))
+    relay__gate_end(gate, RELAY_EGONE, true);
+  return 0;
 }
 
 int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info) {

@@ -1,28 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leases: public addresses held for agents. A lease is an object, not a
- * socket: it outlives a dropped control connection by the grace time, with its
- * listener open and its visitors parked, and whoever comes back with its
- * ticket has it again.
+ * Leases: public addresses held for agents. A lease is an agent's place at a
+ * gate; it outlives a dropped control connection by the grace time, with the
+ * gate open and its visitors parked, and whoever comes back with its ticket
+ * has it again.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "relay/private.h"
-
-#define PORT_MAX 65535
-#define PORT_UNPRIVILEGED 1024
-
-static bool is_leased(const struct relay *relay, unsigned port) {
-  return (relay->ports[port / 8] & 1u << port % 8) != 0;
-}
-
-static void mark_leased(struct relay *relay, unsigned port, bool leased) {
-  if (leased)
-    relay->ports[port / 8] |= (uint8_t)(1u << port % 8);
-  else
-    relay->ports[port / 8] &= (uint8_t) ~(1u << port % 8);
-}
 
 /* ---- the end ---------------------------------------------------------- */
 
@@ -30,57 +16,43 @@ static void on_grace_closed(struct deadline *deadline) {
   free(container_of(deadline, struct lease, grace));
 }
 
-static void on_listener_closed(struct listener *listener) {
-  struct lease *lease = container_of(listener, struct lease, listener);
+struct ending {
+  struct lease *lease;
+  int reason;
+  bool spare_pairs;
+};
 
-  relay__deadline_close(&lease->grace, on_grace_closed);
-}
+static void end_visitor(struct visitor *visitor, void *subject) {
+  const struct ending *ending = subject;
 
-static void on_listener_stopped(struct listener *listener) {
-  struct lease *lease = container_of(listener, struct lease, listener);
-
-  if (lease->ended)
-    relay__deadline_close(&lease->grace, on_grace_closed);
-  lease->stopped = true;
-}
-
-void relay__lease_stop_listening(struct lease *lease) {
-  if (!lease->listening)
+  if (visitor->lease != ending->lease)
     return;
-  lease->listening = false;
-  mark_leased(lease->relay, lease->port, false);
-  relay__listener_close(&lease->listener, on_listener_stopped);
+  relay__visitor_leave(visitor);
+  if (visitor->phase != VISITOR_JOINED)
+    relay__visitor_place(visitor, NULL); /* another agent, or it parks */
+  else if (!ending->spare_pairs)
+    relay__visitor_end(visitor, ending->reason);
 }
 
 void relay__lease_end(struct lease *lease, int reason, bool spare_pairs) {
-  struct relay *relay = lease->relay;
+  struct ending ending = {lease, reason, spare_pairs};
+  struct gate *gate = lease->gate;
 
   if (lease->ended)
     return;
   lease->ended = true;
   link_remove(&lease->link);
-  relay->stats.leases--;
-  while (!link_is_empty(&lease->visitors)) {
-    struct visitor *visitor =
-        container_of(lease->visitors.next, struct visitor, lease_link);
-
-    if (spare_pairs && visitor->phase == VISITOR_JOINED) {
-      link_remove(&visitor->lease_link);
-      visitor->lease = NULL;
-    } else {
-      relay__visitor_end(visitor, reason);
+  link_remove(&lease->gate_link);
+  lease->relay->stats.leases--;
+  relay__deadline_close(&lease->grace, on_grace_closed);
+  if (link_is_empty(&gate->leases) && !gate->declared) {
+    /* The last one: nobody is left for those who wait. */
+    link_each(&gate->visitors, link, next) {
+      relay__visitor_leave(container_of(link, struct visitor, gate_link));
     }
-  }
-  relay__log(&relay->logger, RELAY_LOG_INFO, "address released",
-             LOG_NUMBER("port", lease->port),
-             LOG_TEXT("reason", relay_error_name(reason)));
-  relay__deadline_clear(&lease->grace);
-  if (lease->listening) {
-    lease->listening = false;
-    mark_leased(relay, lease->port, false);
-    relay__listener_close(&lease->listener, on_listener_closed);
-  } else if (lease->stopped) {
-    relay__deadline_close(&lease->grace, on_grace_closed);
+    relay__gate_end(gate, reason, spare_pairs);
+  } else {
+    relay__gate_each_visitor(gate, end_visitor, &ending);
   }
 }
 
@@ -90,56 +62,6 @@ static void on_grace_over(struct deadline *deadline) {
 }
 
 /* ---- opening ---------------------------------------------------------- */
-
-static bool admit_visitor(struct listener *listener) {
-  struct lease *lease = listener->owner;
-
-  if (relay__admit_visitor(lease->relay))
-    return true;
-  relay__note_pause(lease->relay);
-  return false;
-}
-
-static int bind_port(struct lease *lease, unsigned port) {
-  struct relay *relay = lease->relay;
-  struct sockaddr_storage address = relay->listener.address;
-  int err;
-
-  relay__address_set_port((struct sockaddr *)&address, port);
-  err = relay__listener_open(&lease->listener, &relay->plane,
-                             (struct sockaddr *)&address, admit_visitor,
-                             relay__visitor_start, lease);
-  if (err == 0)
-    lease->port =
-        relay__address_port((struct sockaddr *)&lease->listener.address);
-  return err;
-}
-
-static int bind_any_port(struct lease *lease) {
-  struct relay *relay = lease->relay;
-  unsigned lo = relay->options.port_lo;
-  unsigned hi = relay->options.port_hi;
-  unsigned port = relay->last_port;
-  unsigned tries;
-  int err = UV_EADDRINUSE;
-
-  if (lo == 0) {
-    lo = relay_port(relay) < PORT_MAX ? relay_port(relay) + 1
-                                      : PORT_UNPRIVILEGED;
-    hi = PORT_MAX;
-  }
-  for (tries = hi - lo + 1; tries > 0; tries--) {
-    port = port < lo || port >= hi ? lo : port + 1;
-    if (is_leased(relay, port))
-      continue;
-    err = bind_port(lease, port);
-    if (err != UV_EADDRINUSE && err != UV_EACCES)
-      break;
-  }
-  if (err == 0)
-    relay->last_port = lease->port;
-  return err == UV_EADDRINUSE || err == UV_EACCES ? RELAY_ENO_PORT : err;
-}
 
 static void choose_host(struct lease *lease, const struct session *session,
                         const char *host) {
@@ -155,47 +77,42 @@ static void choose_host(struct lease *lease, const struct session *session,
   memcpy(lease->host, chosen, length);
 }
 
-/* Binds last, when nothing else can fail: "address given" means that visitors
-   can connect. */
-static int open_lease(struct session *session, unsigned port,
-                      const char *host) {
-  struct relay *relay = session->relay;
-  struct lease *lease;
-  int err;
+/* A gate of its own, or one that is there and may be shared. */
+static int find_gate(struct relay *relay, unsigned port, bool share,
+                     struct gate **gate) {
+  *gate = port != 0 ? relay__gate_find(relay, port) : NULL;
+  if (*gate == NULL)
+    return relay__gate_open(relay, NULL, port, gate);
+  return (*gate)->declared || ((*gate)->shared && share) ? 0 : UV_EADDRINUSE;
+}
 
-  if (port != 0 && is_leased(relay, port))
-    return UV_EADDRINUSE;
-  lease = calloc(1, sizeof(*lease));
-  if (lease == NULL)
-    return UV_ENOMEM;
-  lease->relay = relay;
-  err = relay__id_make(lease->ticket);
+int relay__lease_open(struct session *session, unsigned port, const char *host,
+                      bool share) {
+  struct relay *relay = session->relay;
+  struct lease *lease = calloc(1, sizeof(*lease));
+  struct gate *gate;
+  int err = UV_ENOMEM;
+
+  if (lease != NULL)
+    err = relay__id_make(lease->ticket);
   if (err == 0)
-    err = port != 0 ? bind_port(lease, port) : bind_any_port(lease);
+    err = find_gate(relay, port, share, &gate);
   if (err != 0) {
     free(lease);
     return err;
   }
-  lease->listening = true;
-  mark_leased(relay, lease->port, true);
+  lease->relay = relay;
+  lease->gate = gate;
+  gate->shared = share;
   choose_host(lease, session, host);
   memcpy(lease->owner, session->from_host, sizeof(lease->owner));
   relay__deadline_init(&lease->grace, &relay->plane, on_grace_over);
-  link_init(&lease->visitors);
   link_append(&relay->leases, &lease->link);
+  link_append(&gate->leases, &lease->gate_link);
   relay->stats.leases++;
   lease->session = session;
   session->lease = lease;
   return 0;
-}
-
-int relay__lease_open(struct session *session, unsigned port,
-                      const char *host) {
-  return open_lease(session, port, host);
-}
-
-int relay__lease_open_any(struct session *session, const char *host) {
-  return open_lease(session, 0, host);
 }
 
 /* ---- holding ---------------------------------------------------------- */
@@ -227,6 +144,22 @@ unsigned relay__lease_count(const struct relay *relay, const char *owner) {
   return count;
 }
 
+/* What a lost session was told of its unjoined visitors is void. */
+static void replace_visitor(struct visitor *visitor, void *subject) {
+  if (visitor->lease != subject || visitor->phase == VISITOR_JOINED)
+    return;
+  relay__visitor_leave(visitor);
+  relay__visitor_place(visitor, NULL);
+}
+
+/* The same where its successor is here already: no cap on their number. */
+static void recall_visitor(struct visitor *visitor, void *subject) {
+  if (visitor->lease != subject || visitor->phase == VISITOR_JOINED)
+    return;
+  relay__visitor_leave(visitor);
+  relay__visitor_recall(visitor);
+}
+
 void relay__lease_attach(struct lease *lease, struct session *session) {
   char ticket[WIRE_ID_LENGTH + 1];
 
@@ -236,6 +169,7 @@ void relay__lease_attach(struct lease *lease, struct session *session) {
     old->lease = NULL;
     lease->session = NULL;
     relay__session_end(old, RELAY_EREPLACED, NULL);
+    relay__gate_each_visitor(lease->gate, recall_visitor, lease);
   }
   /* Without a new ticket the old one goes on: the address matters more. */
   if (relay__id_make(ticket) == 0) {
@@ -247,31 +181,6 @@ void relay__lease_attach(struct lease *lease, struct session *session) {
   session->lease = lease;
 }
 
-/* What is called for each visitor may end it, and by way of a hook any other:
-   so each is taken off one list and put on the other. */
-void relay__lease_each_visitor(struct lease *lease,
-                               void (*call)(struct visitor *visitor)) {
-  struct link seen;
-
-  link_init(&seen);
-  while (!link_is_empty(&lease->visitors)) {
-    struct visitor *visitor =
-        container_of(lease->visitors.next, struct visitor, lease_link);
-
-    link_remove(&visitor->lease_link);
-    link_append(&seen, &visitor->lease_link);
-    call(visitor);
-    if (lease->ended)
-      break;
-  }
-  while (!link_is_empty(&seen)) {
-    struct link *link = seen.next;
-
-    link_remove(link);
-    link_append(&lease->visitors, link);
-  }
-}
-
 void relay__lease_detach(struct lease *lease) {
   struct relay *relay = lease->relay;
 
@@ -280,7 +189,6 @@ void relay__lease_detach(struct lease *lease) {
     relay__lease_end(lease, RELAY_EGONE, relay->draining);
     return;
   }
-  relay__lease_each_visitor(lease, relay__visitor_park);
-  if (!lease->ended)
-    relay__deadline_set(&lease->grace, relay->options.grace_ms);
+  relay__deadline_set(&lease->grace, relay->options.grace_ms);
+  relay__gate_each_visitor(lease->gate, replace_visitor, lease);
 }

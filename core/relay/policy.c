@@ -5,6 +5,7 @@
  * number until it is settled or dropped, whichever comes first, so settling
  * late finds nothing.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "relay/private.h"
@@ -125,24 +126,68 @@ bool relay__ask_allocate(struct session *session, struct verdict *verdict) {
                   verdict);
 }
 
+#define AGENTS_ON_STACK 8
+
+/* The agents of the gate that are there. Those beyond `size` are counted. */
+static size_t list_agents(const struct gate *gate, relay_agent_info *agents,
+                          size_t size) {
+  size_t count = 0;
+
+  link_each(&gate->leases, link, next) {
+    const struct lease *lease = container_of(link, struct lease, gate_link);
+
+    if (lease->session == NULL)
+      continue;
+    if (count < size)
+      relay__session_info(lease->session, &agents[count]);
+    count++;
+  }
+  return count;
+}
+
 bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict) {
   struct relay *relay = visitor->relay;
-  struct session *session = visitor->lease->session;
-  relay_agent_info agent;
+  relay_agent_info few[AGENTS_ON_STACK];
+  relay_agent_info *agents = few;
+  relay_conn_info info;
+  struct asking asking;
+  size_t count;
+  int err = UV_ENOMEM;
+
+  verdict_init(verdict);
+  if (relay->policy.visitor == NULL)
+    return true;
+  count = list_agents(visitor->gate, few, AGENTS_ON_STACK);
+  if (count > AGENTS_ON_STACK) {
+    agents = malloc(count * sizeof(*agents));
+    if (agents != NULL)
+      list_agents(visitor->gate, agents, count);
+  }
+  relay__visitor_info(visitor, &info);
+  begin(relay, &asking, &visitor->question, verdict);
+  if (agents != NULL)
+    err = relay->policy.visitor(relay->policy.data, asking.call, &info, agents,
+                                count, &verdict->given);
+  if (agents != few)
+    free(agents);
+  return conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
+                  verdict);
+}
+
+bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,
+                     bool eof, struct verdict *verdict) {
+  struct relay *relay = visitor->relay;
   relay_conn_info info;
   struct asking asking;
   int err;
 
-  if (relay->policy.visitor == NULL) {
-    verdict_init(verdict);
+  verdict_init(verdict);
+  if (relay->policy.peek == NULL)
     return true;
-  }
-  if (session != NULL)
-    relay__session_info(session, &agent);
   relay__visitor_info(visitor, &info);
   begin(relay, &asking, &visitor->question, verdict);
-  err = relay->policy.visitor(relay->policy.data, asking.call, &info, &agent,
-                              session != NULL, &verdict->given);
+  err = relay->policy.peek(relay->policy.data, asking.call, &info, bytes,
+                           count, eof, &verdict->given);
   return conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
                   verdict);
 }

@@ -2,9 +2,9 @@
 /*
  * The relay half's own structures, in the order a connection meets them.
  *
- *   handshake ─LISTEN─► session ─► lease ─► visitor ─┐
- *             ─ACCEPT──────────────────────────────► pair
- *             ─WAIT───► waiting ─────────────────────┘
+ *   handshake ─LISTEN─► session ─► lease ─► gate ─► visitor ─┐
+ *             ─ACCEPT──────────────────────────────────────► pair
+ *             ─WAIT───► waiting ─────────────────────────────┘
  *
  * Each has one teardown, named *_end or *_close, which is idempotent, takes the
  * object off every list at once, and frees it when its last handle has closed.
@@ -65,16 +65,17 @@ struct relay {
 
   struct link handshakes;
   struct link sessions;
+  struct link gates;
   struct link leases;
   struct link visitors;
-  unsigned leases_paused;
+  unsigned gates_paused;
   uint64_t paused_logged_ms;
   uint64_t short_logged_ms;
   struct deadline resume; /* looks for descriptors soon after one was freed */
   struct deadline tick;
   uint64_t tick_ms;
   unsigned last_port;
-  uint8_t ports[65536 / 8]; /* leased here */
+  uint8_t ports[65536 / 8]; /* open here */
 
   relay_stats stats;
 
@@ -135,45 +136,75 @@ struct session {
   char from_host[ADDRESS_HOST_MAX];
 };
 
-/* A public address, held for an agent. */
-struct lease {
+/* A public port: its listener, and the visitors who came through it. */
+struct gate {
   struct relay *relay;
   struct link link;
   struct listener listener;
+  struct deadline reaper; /* only to be freed from the loop */
   bool listening;
-  bool stopped; /* the listener has closed, the lease goes on */
+  bool closed; /* the listener is, the gate may go on for its pairs */
   bool ended;
+  bool declared; /* by policy: open without a lease */
+  bool shared;   /* may have more than one lease */
   unsigned port;
-  char host[HOST_MAX_LENGTH + 1]; /* what agents are told */
-  char owner[ADDRESS_HOST_MAX];
-  char ticket[WIRE_ID_LENGTH + 1];
-  char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
-  struct session *session;           /* NULL while in grace */
-  struct deadline grace;
+  struct link leases;
   struct link visitors;
   unsigned visitor_count;
   unsigned parked_count;
 };
 
-/*
- *   ASKED ──allowed──► SENT ──ACCEPT──► JOINED ──► ended
- *                      │  ▲
- *          agent silent▼  │agent heard again
- *                     PARKED
- */
-enum visitor_phase { VISITOR_ASKED, VISITOR_SENT, VISITOR_PARKED,
-                     VISITOR_JOINED };
+/* An agent's place at a gate. */
+struct lease {
+  struct relay *relay;
+  struct link link;
+  struct gate *gate;
+  struct link gate_link;
+  bool ended;
+  char host[HOST_MAX_LENGTH + 1]; /* what the agent is told */
+  char owner[ADDRESS_HOST_MAX];
+  char ticket[WIRE_ID_LENGTH + 1];
+  char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
+  struct session *session;           /* NULL while in grace */
+  struct deadline grace;
+  unsigned conns; /* visitors it serves */
+  struct rate_limit rate_in; /* of all its pairs together */
+  struct rate_limit rate_out;
+};
 
-/* A program that connected to a leased address. */
+/*
+ *   ASKED ─allowed─► (PEEKING) ─► SENT ──ACCEPT──► JOINED ──► ended
+ *                                 │  ▲
+ *                     agent silent▼  │agent heard again
+ *                                PARKED
+ */
+enum visitor_phase {
+  VISITOR_ASKED,
+  VISITOR_PEEKING,
+  VISITOR_SENT,
+  VISITOR_PARKED,
+  VISITOR_JOINED
+};
+
+/* What policy wants shown in the visitor's log records. */
+struct tag {
+  struct tag *next;
+  const char *value; /* in `key`, behind the key */
+  char key[];
+};
+
+/* A program that connected to a gate. */
 struct visitor {
   struct relay *relay;
-  struct lease *lease; /* NULL when the lease ended before its pair */
-  struct link link;       /* of the relay's */
-  struct link lease_link; /* of the lease's */
+  struct gate *gate; /* NULL when the gate ended before its pair */
+  struct lease *lease;   /* that serves it; NULL while none does */
+  struct link link;      /* of the relay's */
+  struct link gate_link; /* of the gate's */
   enum visitor_phase phase;
   bool let_in;   /* close will be told */
   bool reserved; /* holds the descriptor of its data connection */
   bool ended;
+  bool peek_is_last; /* no more bytes will be waited for */
   uint64_t number;
   struct entry by_number;
   struct entry by_id;
@@ -183,12 +214,19 @@ struct visitor {
   struct pair *pair;
   struct deadline deadline;
   struct pair_limits limits;
-  uint64_t agent; /* number of the session that serves it */
+  struct tag *tags;
+  uint64_t chosen; /* the agent policy picked */
+  uint64_t agent;  /* number of the session that serves it */
+  uint64_t peek_ms;
   uint64_t started_ms;
   uint64_t sent_lines; /* the session's heard_lines when it was told */
   uint64_t bytes_in; /* once ended */
   uint64_t bytes_out;
   int reason;
+  char *why; /* in policy's own words; NULL: none */
+  uint64_t peek_until_ms;
+  unsigned peek_need;
+  unsigned peek_count; /* bytes the hook was shown */
   unsigned listen_port;
   unsigned from_port;
   char from[ADDRESS_TEXT_MAX];
@@ -251,11 +289,28 @@ void relay__waiting_end(struct waiting *waiting);
 struct stream *relay__waiting_take(struct session *session,
                                    struct visitor *visitor);
 
+/* ---- gate.c ----------------------------------------------------------- */
+/* port 0: the next free one; host NULL: as the relay listens. 0, or why not
+   (UV_EADDRINUSE, RELAY_ENO_PORT, …). */
+int relay__gate_open(struct relay *relay, const char *host, unsigned port,
+                     struct gate **out);
+struct gate *relay__gate_find(struct relay *relay, unsigned port);
+/* Closes the listener; unjoined visitors are reset, joined ones too unless
+   spared. */
+void relay__gate_end(struct gate *gate, int reason, bool spare_pairs);
+void relay__gate_stop_listening(struct gate *gate);
+/* For all visitors of the gate; `call` may end any of them. */
+typedef void (*visitor_call_fn)(struct visitor *visitor, void *subject);
+void relay__gate_each_visitor(struct gate *gate, visitor_call_fn call,
+                              void *subject);
+/* The lease to serve a visitor: of the agent chosen, else of the one with the
+   fewest; NULL while no agent is there. */
+struct lease *relay__gate_pick(struct gate *gate, uint64_t chosen);
+
 /* ---- lease.c ---------------------------------------------------------- */
-/* Opens the address. 0, or why not (UV_EADDRINUSE, RELAY_ENO_PORT, …). */
-int relay__lease_open(struct session *session, unsigned port,
-                      const char *host);
-int relay__lease_open_any(struct session *session, const char *host);
+/* Opens the address, port 0: the next free one. 0, or why not. */
+int relay__lease_open(struct session *session, unsigned port, const char *host,
+                      bool share);
 /* The lease a ticket is for, or NULL. */
 struct lease *relay__lease_find(struct relay *relay, const char *ticket);
 unsigned relay__lease_count(const struct relay *relay, const char *owner);
@@ -263,13 +318,10 @@ unsigned relay__lease_count(const struct relay *relay, const char *owner);
 void relay__lease_attach(struct lease *lease, struct session *session);
 /* The session is gone; the address is kept for the grace time. */
 void relay__lease_detach(struct lease *lease);
-/* Closes the listener; unjoined visitors are reset, joined ones too unless
+/* Leaves the gate, which closes behind the last one. Unjoined visitors go to
+   another agent of the gate or are reset, joined ones are reset unless
    spared. */
 void relay__lease_end(struct lease *lease, int reason, bool spare_pairs);
-/* For all of the lease's visitors; `call` may end any of them. */
-void relay__lease_each_visitor(struct lease *lease,
-                               void (*call)(struct visitor *visitor));
-void relay__lease_stop_listening(struct lease *lease);
 
 /* ---- visitor.c -------------------------------------------------------- */
 void relay__visitor_start(struct listener *listener, struct stream *stream,
@@ -279,15 +331,32 @@ struct visitor *relay__visitor_find(struct relay *relay, const char *id);
 void relay__visitor_decide(struct visitor *visitor,
                            const relay_verdict *verdict);
 void relay__visitor_info(const struct visitor *visitor, relay_conn_info *info);
-/* The lease's session is there (again): announces the visitor to it. */
-void relay__visitor_place(struct visitor *visitor);
-void relay__visitor_park(struct visitor *visitor);
-/* The agent was heard: a visitor parked for its silence has time again. */
-void relay__visitor_heard(struct visitor *visitor);
+/* Its lease serves it no more. */
+void relay__visitor_leave(struct visitor *visitor);
+
+/* ---- placing.c -------------------------------------------------------- */
+/* Announces the visitor to an agent of its gate, or parks it. A
+   visitor_call_fn, without subject. */
+void relay__visitor_place(struct visitor *visitor, void *subject);
+/* The session `subject` was heard: one parked for its silence has time again,
+   one parked for want of an agent is placed. */
+void relay__visitor_heard(struct visitor *visitor, void *subject);
+/* What its agent was told is void; it will be placed anew, soon. */
+void relay__visitor_recall(struct visitor *visitor);
+/* SENT or PARKED for too long. */
+void relay__visitor_late(struct visitor *visitor);
+void relay__visitor_unpark(struct visitor *visitor);
 /* Begins the VISITOR line that announces it. */
 void relay__visitor_line(struct visitor *visitor, struct wire_line *line);
 /* Joins it to a data connection. Takes the stream over. */
 void relay__visitor_join(struct visitor *visitor, struct stream *data);
+
+/* ---- peek.c ----------------------------------------------------------- */
+void relay__peek_start(struct visitor *visitor);
+/* Silence: the hook gets what there is. */
+void relay__peek_late(struct visitor *visitor);
+void relay__peek_decide(struct visitor *visitor, const relay_verdict *verdict);
+void relay__peek_event(struct visitor *visitor);
 
 /* ---- policy.c --------------------------------------------------------- */
 /* Each asks its hook; true: `verdict` is decided; false: it was deferred, and
@@ -295,6 +364,8 @@ void relay__visitor_join(struct visitor *visitor, struct stream *data);
 bool relay__ask_auth(struct session *session, struct verdict *verdict);
 bool relay__ask_allocate(struct session *session, struct verdict *verdict);
 bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict);
+bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,
+                     bool eof, struct verdict *verdict);
 /* The subject has died, or the deadline passed: tells cancel. Idempotent. */
 void relay__question_drop(struct relay *relay, struct question *question);
 void relay__tell_open(struct visitor *visitor);

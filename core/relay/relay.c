@@ -109,7 +109,7 @@ bool relay__admit_visitor(struct relay *relay) {
 void relay__note_pause(struct relay *relay) {
   uint64_t now = relay__now_ms(relay);
 
-  relay->leases_paused++;
+  relay->gates_paused++;
   if (now - relay->paused_logged_ms < PAUSE_LOG_MS &&
       relay->paused_logged_ms != 0)
     return;
@@ -140,14 +140,14 @@ static void on_resume(struct deadline *deadline) {
 
   if (relay->listener.fd >= 0 && relay->listener.paused && !relay->draining)
     relay__listener_resume(&relay->listener);
-  if (relay->leases_paused == 0 || !relay__admit_visitor(relay))
+  if (relay->gates_paused == 0 || !relay__admit_visitor(relay))
     return;
-  relay->leases_paused = 0;
-  link_each(&relay->leases, link, next) {
-    struct lease *lease = container_of(link, struct lease, link);
+  relay->gates_paused = 0;
+  link_each(&relay->gates, link, next) {
+    struct gate *gate = container_of(link, struct gate, link);
 
-    if (lease->listening && lease->listener.paused)
-      relay__listener_resume(&lease->listener);
+    if (gate->listening && gate->listener.paused)
+      relay__listener_resume(&gate->listener);
   }
 }
 
@@ -155,7 +155,7 @@ static void on_resume(struct deadline *deadline) {
 static void on_descriptor(struct plane *plane) {
   struct relay *relay = plane->owner;
 
-  if (relay->closing || (relay->leases_paused == 0 && !relay->listener.paused))
+  if (relay->closing || (relay->gates_paused == 0 && !relay->listener.paused))
     return;
   if (!relay__deadline_is_set(&relay->resume))
     relay__deadline_set(&relay->resume, RESUME_MS);
@@ -219,6 +219,7 @@ static int listen_for_agents(struct relay *relay) {
 static void init_lists(struct relay *relay) {
   link_init(&relay->handshakes);
   link_init(&relay->sessions);
+  link_init(&relay->gates);
   link_init(&relay->leases);
   link_init(&relay->visitors);
   relay__deadline_init(&relay->resume, &relay->plane, on_resume);
@@ -274,8 +275,8 @@ const char *relay_host(const relay_t *r) {
 static void stop_listening(struct relay *relay) {
   if (relay->listener.fd >= 0)
     relay__listener_close(&relay->listener, NULL);
-  link_each(&relay->leases, link, next) {
-    relay__lease_stop_listening(container_of(link, struct lease, link));
+  link_each(&relay->gates, link, next) {
+    relay__gate_stop_listening(container_of(link, struct gate, link));
   }
   while (!link_is_empty(&relay->handshakes))
     relay__handshake_end(
@@ -317,6 +318,9 @@ void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
   while (!link_is_empty(&r->leases))
     relay__lease_end(container_of(r->leases.next, struct lease, link),
                      RELAY_EDRAINING, false);
+  while (!link_is_empty(&r->gates))
+    relay__gate_end(container_of(r->gates.next, struct gate, link),
+                    RELAY_EDRAINING, false);
   end_visitors(r, RELAY_EDRAINING);
   relay__deadline_close(&r->resume, NULL);
   relay__deadline_close(&r->drain, NULL);

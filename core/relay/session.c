@@ -71,6 +71,8 @@ void relay__session_end(struct session *session, int reason,
   else if (polite) {
     say_bye(session, reason, text);
     relay__channel_finish(&session->channel);
+  } else if (reason == UV_EOF) {
+    relay__channel_finish(&session->channel); /* it ended in order: so do we */
   } else {
     relay__channel_close(&session->channel);
   }
@@ -134,8 +136,9 @@ static void on_line(struct channel *channel,
 
   session->heard_ms = relay__now_ms(session->relay);
   session->heard_lines++;
-  if (session->lease->parked_count != 0)
-    relay__lease_each_visitor(session->lease, relay__visitor_heard);
+  if (session->lease->gate->parked_count != 0)
+    relay__gate_each_visitor(session->lease->gate, relay__visitor_heard,
+                             session);
   if (session->ended)
     return;
   switch (message->verb) {
@@ -202,7 +205,7 @@ static int welcome(struct session *session) {
 
   relay__wire_begin(&line, WIRE_OK);
   relay__wire_add(&line, "host", session->lease->host);
-  relay__wire_add_number(&line, "port", session->lease->port);
+  relay__wire_add_number(&line, "port", session->lease->gate->port);
   relay__wire_add(&line, "session", session->id);
   relay__wire_add(&line, "resume", session->lease->ticket);
   relay__wire_add_number(&line, "heartbeat", seconds);
@@ -230,7 +233,7 @@ void relay__session_establish(struct session *session, bool resumed) {
   struct lease *lease = session->lease;
   struct stream *stream = session->stream;
 
-  session->port = lease->port;
+  session->port = lease->gate->port;
   limit_silence(session);
   if (relay__channel_start(&session->channel, stream, on_line, on_end,
                            session) != 0) {
@@ -244,11 +247,11 @@ void relay__session_establish(struct session *session, bool resumed) {
              resumed ? "agent is back" : "address established",
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
-             LOG_TEXT("host", lease->host), LOG_NUMBER("port", lease->port));
+             LOG_TEXT("host", lease->host), LOG_NUMBER("port", lease->gate->port));
   if (welcome(session) != 0)
     relay__session_end(session, UV_ENOBUFS, NULL);
-  else if (resumed)
-    relay__lease_each_visitor(lease, relay__visitor_place);
+  else
+    relay__gate_each_visitor(lease->gate, relay__visitor_heard, session);
 }
 
 /* ---- seen from outside ------------------------------------------------ */
@@ -274,7 +277,7 @@ void relay__session_info(const struct session *session,
   info->id = session->number;
   info->name = session->name;
   info->addr = session->from_host;
-  info->port = lease != NULL ? lease->port : 0;
-  info->conns = lease != NULL ? lease->visitor_count : 0;
+  info->port = lease != NULL ? lease->gate->port : 0;
+  info->conns = lease != NULL ? lease->conns : 0;
   info->since_ms = relay__now_ms(session->relay) - session->started_ms;
 }

@@ -50,6 +50,7 @@ typedef struct relay_conn_info {
   uint64_t bytes_out;
   uint64_t duration_ms;
   int reason; /* in close: 0 after an orderly end, else why */
+  const char *why; /* the words relay_close_conn was given; NULL: none */
 } relay_conn_info;
 
 /* What an agent presents. `id` is NULL for an agent without credentials. */
@@ -260,18 +261,25 @@ RELAY_API int relay_close_agent(relay_t *r, uint64_t agent, const char *reason);
 /* Sets a conn's limits. */
 RELAY_API int relay_limit_conn(relay_t *r, uint64_t conn,
                                const relay_limits *limits);
-/* Sets a limit for the sum of an agent's conns. UV_ENOSYS in this version. */
+/* Sets rates for the sum of an agent's conns; idle_ms is of no effect. They end
+   with its lease. */
 RELAY_API int relay_limit_agent(relay_t *r, uint64_t agent,
                                 const relay_limits *limits);
 
-/* Sets (or with value NULL removes) a tag, shown in the conn's log records.
-   UV_ENOSYS in this version. */
+/* Sets (or with value NULL removes) a tag, shown in the record of the conn's
+   end. Copied. UV_EINVAL when key and value are over 254 characters together,
+   UV_ENOSPC beyond eight tags. */
 RELAY_API int relay_tag_conn(relay_t *r, uint64_t conn, const char *key,
                              const char *value);
-/* Inside `visitor`: asks for the first bytes. UV_ENOSYS in this version. */
+/* While `visitor` decides: asks for the first bytes, for at most `ms`. Then
+   `peek` is called, and decides with them. UV_EALREADY when it is too late. */
 RELAY_API int relay_peek_conn(relay_t *r, uint64_t conn, uint64_t ms);
-/* A public listener that belongs to no agent. UV_ENOSYS in this version. */
+/* Opens a public listener that belongs to no agent: `allocate` may give its
+   port to any number of them. host NULL: as the relay listens. Declaring it
+   again changes nothing. UV_EADDRINUSE when an agent holds the port. */
 RELAY_API int relay_listen(relay_t *r, const char *host, unsigned port);
+/* Takes that back. The listener closes when no agent serves it any more. */
+RELAY_API int relay_unlisten(relay_t *r, unsigned port);
 
 RELAY_API int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info);
 RELAY_API int relay_get_agent(relay_t *r, uint64_t agent, relay_agent_info *info);
