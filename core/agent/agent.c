@@ -22,7 +22,7 @@ static void fill_defaults(relay_agent_options *options) {
   options->dead_ms = 14 * 1000;
   options->backoff_min_ms = 200;
   options->backoff_max_ms = 15 * 1000;
-  options->pool_age_ms = 5 * 60 * 1000;
+  options->pool_age_ms = 10 * 60 * 1000;
   options->fin_timeout_ms = 60 * 1000;
   options->idle_ms = 0;
   options->visit_ms = 10 * 1000;

@@ -10,6 +10,8 @@
 #include "net/farewell.h"
 
 static int watch(struct channel *channel) {
+  if (channel->stream->reset)
+    return 0; /* what is watched already tells its end */
   return relay__stream_watch(channel->stream, channel->out_length != 0
                                                   ? UV_WRITABLE
                                                   : UV_READABLE);
@@ -48,19 +50,28 @@ static bool take_lines(struct channel *channel) {
 }
 
 static void read_lines(struct channel *channel) {
-  ssize_t count =
-      relay__stream_recv(channel->stream, channel->in + channel->in_length,
-                         sizeof(channel->in) - channel->in_length);
+  bool reset;
 
-  if (count == UV_EAGAIN)
-    return;
-  if (count <= 0) {
-    end(channel, count == 0 ? UV_EOF : (int)count);
-    return;
-  }
-  channel->in_length += (size_t)count;
-  if (take_lines(channel) && watch(channel) != 0)
-    end(channel, UV_ENOMEM);
+  do {
+    ssize_t count =
+        relay__stream_recv(channel->stream, channel->in + channel->in_length,
+                           sizeof(channel->in) - channel->in_length);
+
+    reset = channel->stream->reset;
+    if (count == UV_EAGAIN)
+      return;
+    if (count <= 0) {
+      end(channel, reset ? channel->stream->error : UV_EOF);
+      return;
+    }
+    channel->in_length += (size_t)count;
+    if (!take_lines(channel))
+      return;
+    if (watch(channel) != 0) {
+      end(channel, UV_ENOMEM);
+      return;
+    }
+  } while (reset); /* told once: the end behind the last lines is met now */
 }
 
 /* 0, or why the connection is broken. */
@@ -84,6 +95,10 @@ static void on_event(struct stream *stream, int events) {
   struct channel *channel = stream->owner;
   int err = 0;
 
+  if (channel->torn) {
+    end(channel, UV_ENOMEM);
+    return;
+  }
   if (stream->reset && channel->out_length != 0) {
     end(channel, stream->error);
     return;
@@ -142,6 +157,8 @@ int relay__channel_send(struct channel *channel, struct wire_line *line,
 
   if (err != 0)
     return err;
+  if (channel->torn)
+    return UV_ENOMEM;
   if (channel->out_length + line->length > bound)
     return UV_ENOBUFS;
   if (channel->out_length == 0) {
@@ -155,6 +172,10 @@ int relay__channel_send(struct channel *channel, struct wire_line *line,
   }
   /* A dead stream takes it too: its end is told from the loop. */
   err = reserve(channel, line->length - sent);
+  if (err != 0 && sent != 0) { /* half a line is out: nothing may follow it */
+    channel->torn = true;
+    return relay__stream_watch(channel->stream, UV_WRITABLE);
+  }
   if (err != 0)
     return err;
   memcpy(channel->out + channel->out_length, line->text + sent,

@@ -30,6 +30,7 @@ struct channel {
   channel_end_fn on_end;
   void *owner;
   bool *closed_flag; /* set by close, for a loop that is on the stack */
+  bool torn; /* half a line was sent and there was no memory for the rest */
   size_t in_length;
   size_t out_length;
   size_t out_size;

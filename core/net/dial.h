@@ -32,7 +32,7 @@ struct dial {
   bool connected;
   bool takes_reset; /* one that was reset after connecting is done, too: what
                        it sent before is still to be read */
-  int error; /* of the addresses so far */
+  int error;        /* of the addresses so far */
   size_t opening_sent;
   size_t opening_length;
   char opening[DIAL_OPENING_MAX];

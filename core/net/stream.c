@@ -192,8 +192,12 @@ void relay__stream_own(struct stream *stream, stream_event_fn on_event,
 int relay__stream_watch(struct stream *stream, int events) {
   int err;
 
-  if (stream->reset)
-    return 0; /* all it could still tell is told */
+  if (stream->reset) { /* all it could still tell is told, again and again */
+    if (stream->watched != 0)
+      uv_poll_stop(&stream->poll);
+    stream->watched = 0;
+    return 0;
+  }
   if (events == 0 && !stream->urgent)
     events = UV_PRIORITIZED;
   if (events == stream->watched)
@@ -264,13 +268,18 @@ static ssize_t judge(struct stream *stream, ssize_t count, bool reading) {
   return stream->error;
 }
 
+/* Nothing will come any more over a connection that is dead. */
+static ssize_t no_more(const struct stream *stream, ssize_t count) {
+  return count == UV_EAGAIN && stream->reset ? stream->error : count;
+}
+
 ssize_t relay__stream_recv(struct stream *stream, void *bytes, size_t size) {
   ssize_t count;
 
   do
     count = recv(stream->fd, bytes, size, MSG_DONTWAIT);
   while (count < 0 && errno == EINTR);
-  return judge(stream, count, true);
+  return no_more(stream, judge(stream, count, true));
 }
 
 ssize_t relay__stream_peek(struct stream *stream, void *bytes, size_t size) {
@@ -279,7 +288,7 @@ ssize_t relay__stream_peek(struct stream *stream, void *bytes, size_t size) {
   do
     count = recv(stream->fd, bytes, size, MSG_DONTWAIT | MSG_PEEK);
   while (count < 0 && errno == EINTR);
-  return judge(stream, count, false);
+  return no_more(stream, judge(stream, count, false));
 }
 
 ssize_t relay__stream_send(struct stream *stream, const void *bytes,

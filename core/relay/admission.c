@@ -39,7 +39,8 @@ static void on_deadline(struct deadline *deadline) {
     return;
   }
   relay__question_drop(session->relay, &session->question);
-  refuse(session, RELAY_EDENIED, "the policy took too long");
+  if (!session->ended) /* by cancel */
+    refuse(session, RELAY_EDENIED, "the policy took too long");
 }
 
 static int allowed_port(const struct relay *relay, unsigned port) {
@@ -91,7 +92,7 @@ static void ask_allocate(struct session *session) {
   session->attempt++;
   if (relay__ask_allocate(session, &verdict))
     on_allocated(session, &verdict);
-  else
+  else if (!session->ended)
     relay__deadline_set(&session->deadline,
                         session->relay->options.hook_agent_ms);
 }
@@ -109,7 +110,8 @@ static void on_authenticated(struct session *session,
   lease = relay__lease_find(relay, session->resume);
   if (lease != NULL) {
     relay__lease_attach(lease, session);
-    relay__session_establish(session, true);
+    if (!session->ended)
+      relay__session_establish(session, true);
   } else if (relay__lease_count(relay, session->from_host) >=
              relay->options.max_leases_per_owner) {
     refuse(session, RELAY_EQUOTA, relay_strerror(RELAY_EQUOTA));
@@ -229,7 +231,7 @@ void relay__session_start(struct relay *relay, struct stream *stream,
     refuse(session, err > RELAY_EPROTO ? RELAY_EBUSY : err, NULL);
   else if (relay__ask_auth(session, &verdict))
     on_authenticated(session, &verdict);
-  else
+  else if (!session->ended)
     relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
 }
 

@@ -169,6 +169,11 @@ void relay__lease_attach(struct lease *lease, struct session *session) {
     old->lease = NULL;
     lease->session = NULL;
     relay__session_end(old, RELAY_EREPLACED, NULL);
+    if (session->ended) { /* by agent_gone of the old one */
+      if (!lease->ended)
+        relay__lease_detach(lease);
+      return;
+    }
     relay__gate_each_visitor(lease->gate, recall_visitor, lease);
   }
   /* Without a new ticket the old one goes on: the address matters more. */

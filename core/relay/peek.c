@@ -49,6 +49,8 @@ static void ask(struct visitor *visitor, bool late) {
     relay__peek_decide(visitor, &verdict.given);
     return;
   }
+  if (visitor->ended)
+    return;
   visitor->peek_count = (unsigned)count;
   relay__stream_watch(visitor->stream, 0);
   relay__deadline_set(&visitor->deadline, relay->options.hook_visitor_ms);

@@ -61,6 +61,18 @@ static void begin(struct relay *relay, struct asking *asking,
   relay->asking = asking;
 }
 
+/* Its subject was ended by the hook itself: what it answers is void. */
+static bool is_void(struct relay *relay, struct asking *asking, bool ended,
+                    int err, const struct verdict *verdict) {
+  if (!ended)
+    return false;
+  relay->asking = asking->outer;
+  if (err == 0 && verdict->given.answer == RELAY_DEFER && !asking->settled &&
+      relay->policy.cancel != NULL)
+    relay->policy.cancel(relay->policy.data, asking->call);
+  return true;
+}
+
 /* What the hook's return means. False: the question stays open. */
 static bool conclude(struct relay *relay, struct asking *asking,
                      struct question *question, enum entry_kind kind, int err,
@@ -102,7 +114,8 @@ bool relay__ask_auth(struct session *session, struct verdict *verdict) {
   begin(relay, &asking, &session->question, verdict);
   err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
                            &verdict->given);
-  return conclude(relay, &asking, &session->question, ENTRY_AGENT_CALL, err,
+  return !is_void(relay, &asking, session->ended, err, verdict) &&
+         conclude(relay, &asking, &session->question, ENTRY_AGENT_CALL, err,
                   verdict);
 }
 
@@ -122,7 +135,8 @@ bool relay__ask_allocate(struct session *session, struct verdict *verdict) {
   begin(relay, &asking, &session->question, verdict);
   err = relay->policy.allocate(relay->policy.data, asking.call, &info, &want,
                                &verdict->given);
-  return conclude(relay, &asking, &session->question, ENTRY_AGENT_CALL, err,
+  return !is_void(relay, &asking, session->ended, err, verdict) &&
+         conclude(relay, &asking, &session->question, ENTRY_AGENT_CALL, err,
                   verdict);
 }
 
@@ -170,7 +184,8 @@ bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict) {
                                 count, &verdict->given);
   if (agents != few)
     free(agents);
-  return conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
+  return !is_void(relay, &asking, visitor->ended, err, verdict) &&
+         conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
                   verdict);
 }
 
@@ -188,7 +203,8 @@ bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,
   begin(relay, &asking, &visitor->question, verdict);
   err = relay->policy.peek(relay->policy.data, asking.call, &info, bytes,
                            count, eof, &verdict->given);
-  return conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
+  return !is_void(relay, &asking, visitor->ended, err, verdict) &&
+         conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
                   verdict);
 }
 

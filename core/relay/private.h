@@ -238,6 +238,7 @@ struct waiting {
   struct session *session;
   struct link link;
   struct stream *stream;
+  uint64_t since_ms;
 };
 
 /* ---- relay.c ---------------------------------------------------------- */
@@ -285,6 +286,8 @@ void relay__session_gone(struct session *session, const char *id, int error);
 void relay__waiting_start(struct relay *relay, struct stream *stream,
                           const struct wire_message *wait, const char *from);
 void relay__waiting_end(struct waiting *waiting);
+/* Ends those that have waited for too long. */
+void relay__waiting_retire(struct session *session);
 /* A live one, with VISITOR said on it, or NULL. */
 struct stream *relay__waiting_take(struct session *session,
                                    struct visitor *visitor);

@@ -290,6 +290,23 @@ static void end_agents(struct relay *relay, int reason) {
         NULL);
 }
 
+/* Those that no agent has come for: none will any more. */
+static void end_waiting(struct relay *relay, int reason) {
+  struct visitor *waiting;
+
+  do {
+    waiting = NULL;
+    link_each(&relay->visitors, link, next) {
+      struct visitor *visitor = container_of(link, struct visitor, link);
+
+      if (visitor->phase != VISITOR_JOINED)
+        waiting = visitor;
+    }
+    if (waiting != NULL)
+      relay__visitor_end(waiting, reason);
+  } while (waiting != NULL);
+}
+
 void relay_drain(relay_t *r, uint64_t ms, relay_close_fn on_drained,
                  void *data) {
   if (r->closing)
@@ -303,6 +320,7 @@ void relay_drain(relay_t *r, uint64_t ms, relay_close_fn on_drained,
                LOG_NUMBER("pairs", r->stats.pairs), LOG_NUMBER("ms", ms));
     stop_listening(r);
     end_agents(r, RELAY_EDRAINING);
+    end_waiting(r, RELAY_EDRAINING);
   }
   relay__check_drained(r);
 }

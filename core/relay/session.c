@@ -26,7 +26,7 @@ static void say_bye(struct session *session, int reason, const char *text) {
   else
     relay__wire_add(&line, "retry", "never");
   relay__wire_add_text(&line, "reason",
-                       text != NULL ? text : relay_error_name(reason));
+                       text != NULL ? text : relay_strerror(reason));
   relay__channel_send(&session->channel, &line, true);
 }
 
@@ -171,6 +171,7 @@ void relay__session_beat(struct session *session) {
     relay__session_end(session, RELAY_EHEARTBEAT, NULL);
     return;
   }
+  relay__waiting_retire(session);
   relay__wire_begin(&line, WIRE_PING);
   relay__wire_add_number(&line, "n", ++session->pings);
   /* A full queue is no reason to end it: its silence will be. */

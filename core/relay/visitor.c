@@ -286,7 +286,7 @@ void relay__visitor_start(struct listener *listener, struct stream *stream,
     relay__visitor_end(visitor, err);
   else if (relay__ask_visitor(visitor, &verdict))
     on_verdict(visitor, &verdict.given);
-  else
+  else if (!visitor->ended)
     relay__deadline_set(&visitor->deadline, relay->options.hook_visitor_ms);
 }
 

@@ -8,6 +8,9 @@
 
 #include "relay/private.h"
 
+/* Before what lies between the two machines forgets an idle connection. */
+#define WAITING_AGE_MS (4 * 60 * 1000)
+
 static struct stream *release(struct waiting *waiting) {
   struct session *session = waiting->session;
   struct stream *stream = waiting->stream;
@@ -21,6 +24,21 @@ static struct stream *release(struct waiting *waiting) {
 
 void relay__waiting_end(struct waiting *waiting) {
   relay__stream_close(release(waiting));
+}
+
+void relay__waiting_retire(struct session *session) {
+  uint64_t now = relay__now_ms(session->relay);
+
+  /* The oldest are the first of the list. This side retires them, since it
+     knows that no visitor is on its way to one. */
+  while (!link_is_empty(&session->waiting)) {
+    struct waiting *oldest =
+        container_of(session->waiting.next, struct waiting, link);
+
+    if (now - oldest->since_ms < WAITING_AGE_MS)
+      break;
+    relay__waiting_end(oldest);
+  }
 }
 
 /* Whatever it says now, it is out of turn: it ended, or broke the protocol. */
@@ -49,26 +67,41 @@ static bool take_number(struct session *session, uint64_t n) {
   return true;
 }
 
+/* Why it is not taken; NULL when it is. */
+static const char *find_fault(struct session *session,
+                              const struct wire_message *wait) {
+  uint64_t n = 0;
+
+  if (session == NULL)
+    return "no such session";
+  if (session->waiting_count >= session->pool)
+    return "more than were granted";
+  if (relay__wire_get_number(wait, "n", UINT64_MAX, &n) != 1 ||
+      !take_number(session, n))
+    return "its number is not a new one";
+  return NULL;
+}
+
 void relay__waiting_start(struct relay *relay, struct stream *stream,
                           const struct wire_message *wait, const char *from) {
   const char *id = relay__wire_get(wait, "session");
   struct session *session = id != NULL ? relay__session_find(relay, id) : NULL;
+  const char *fault = find_fault(session, wait);
   struct waiting *waiting = NULL;
-  uint64_t n = 0;
 
-  if (session != NULL && session->waiting_count < session->pool &&
-      relay__wire_get_number(wait, "n", UINT64_MAX, &n) == 1 &&
-      take_number(session, n))
+  if (fault == NULL)
     waiting = calloc(1, sizeof(*waiting));
   if (waiting == NULL || relay__stream_watch(stream, UV_READABLE) != 0) {
     free(waiting);
     relay__stream_close(stream);
     relay__log(&relay->logger, RELAY_LOG_DEBUG, "waiting connection refused",
-               LOG_TEXT("from", from));
+               LOG_TEXT("from", from),
+               LOG_TEXT("reason", fault != NULL ? fault : "out of memory"));
     return;
   }
   waiting->session = session;
   waiting->stream = stream;
+  waiting->since_ms = relay__now_ms(relay);
   relay__stream_own(stream, on_event, waiting);
   link_append(&session->waiting, &waiting->link);
   session->waiting_count++;

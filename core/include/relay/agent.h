@@ -163,7 +163,9 @@ RELAY_API unsigned relay_agent_visitors(const relay_agent *agent);
 RELAY_API void relay_agent_drain(relay_agent *agent, uint64_t ms);
 
 /* Says BYE, resets what is left, frees everything; `on_close` (may be NULL)
-   runs when no handle of the agent is left on the loop. */
+   runs when no handle of the agent is left on the loop. Visitors that were
+   being served get their on_visitor_end before that; nothing else is called
+   any more. */
 RELAY_API void relay_agent_close(relay_agent *agent,
                                  relay_agent_close_fn on_close, void *data);
 

@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# The man pages say what the programs do: each option of --help is in its page,
+# and no other; each page passes mandoc.
+#
+#   tests/check_man.sh BUILD
+set -u
+cd "$(dirname "$0")/.." || exit 1
+build=$1
+passed=0 failed=0 skipped=0
+
+# rule TITLE FINDINGS: holds when there are none.
+rule() {
+  if [ -z "$2" ]; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'not so: %s\n%s\n' "$1" "$2"
+  fi
+}
+
+options_of_help() {
+  "$build/$1" --help | sed -n 's/^  --\([a-z-]*\).*/\1/p' | sort
+}
+
+options_of_page() {
+  sed -n 's/^\.It Fl \\-\([a-z-]*\).*/\1/p' "docs/man/$1.1" | sort
+}
+
+# Where the two lists differ.
+differences() {
+  options_of_help "$1" | while read -r option; do
+    options_of_page "$1" | grep -qx -e "$option" || echo "not in page: $option"
+  done
+  options_of_page "$1" | while read -r option; do
+    options_of_help "$1" | grep -qx -e "$option" || echo "no option: $option"
+  done
+}
+
+for program in relay echoserver expose; do
+  rule "the page of $program lists its options" "$(differences "$program")"
+  if command -v mandoc >/dev/null 2>&1; then
+    rule "mandoc is content with the page of $program" \
+      "$(mandoc -T lint -W style "docs/man/$program.1" 2>&1 |
+        grep -v 'mandoc\.db\|referenced manual not found')"
+  else
+    echo "skipped: mandoc is not installed"
+    skipped=$((skipped + 1))
+  fi
+done
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
