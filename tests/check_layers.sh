@@ -115,8 +115,8 @@ rule 'no call without a bound' \
   "$(code_with '\<(strcpy|strcat|sprintf|vsprintf|gets)[ ]*\(' \
     core/*/*.[ch] programs/*.[ch] echoserver/*.[ch] lua/*.[ch])"
 rule 'what parses bytes does not call libuv' \
-  "$(code_with '\<uv_[a-z_]+ *\(' core/wire.[ch] core/address.[ch] \
-    core/container.h)"
+  "$(code_with '\<uv_[a-z_]+ *\(' core/wire/wire.[ch] \
+    core/wire/address.[ch] core/net/container.h)"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -19,9 +19,10 @@ for step in '--preset fuzz' '--build --preset fuzz'; do
 done
 
 passed=0 failed=0
-for target in build/fuzz/tests/fuzz/fuzz_*; do
-  [ -x "$target" ] || continue
-  name=${target##*/fuzz_}
+for source in tests/fuzz/fuzz_*.c; do
+  name=${source##*/fuzz_}
+  name=${name%.c}
+  target=build/fuzz/tests/fuzz/fuzz_$name
   found=build/fuzz/corpus/$name
   mkdir -p "$found" "tests/fuzz/corpus/$name"
   echo "fuzz $name: $seconds s"

@@ -87,17 +87,20 @@ unit() {
     "$word" "$name" "$p" "$f" "$s" "$took"
 }
 
-for test in "$build"/tests/c/test_*; do
-  [ -x "$test" ] || continue
-  name=c/${test##*/test_}
-  if matches "$name" "$@"; then unit "$name" $((120 * slow)) "$test"; fi
+for test in tests/c/test_*.c; do
+  test=${test##*/test_}
+  test=${test%.c}
+  if matches "c/$test" "$@"; then
+    unit "c/$test" $((120 * slow)) "$build/tests/c/test_$test"
+  fi
 done
 
-for test in "$build"/tests/fuzz/fuzz_*; do
-  [ -x "$test" ] || continue
-  name=corpus/${test##*/fuzz_}
-  if matches "$name" "$@"; then
-    unit "$name" $((120 * slow)) "$test" "tests/fuzz/corpus/${test##*/fuzz_}"
+for test in tests/fuzz/fuzz_*.c; do
+  test=${test##*/fuzz_}
+  test=${test%.c}
+  if matches "corpus/$test" "$@"; then
+    unit "corpus/$test" $((120 * slow)) "$build/tests/fuzz/fuzz_$test" \
+      "tests/fuzz/corpus/$test"
   fi
 done
 

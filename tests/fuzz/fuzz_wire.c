@@ -4,9 +4,9 @@
  * log lines, addresses. What parses must be the same after it was written
  * again; what is logged must be one clean line. A broken promise aborts.
  */
-#include "address.h"
-#include "log.h"
-#include "wire.h"
+#include "wire/address.h"
+#include "wire/log.h"
+#include "wire/wire.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -434,8 +434,10 @@ local function end_process(process, problems)
   end
   local early = not handle:running()
   if not early then
+    -- A test may have stopped it. Not the other way round: at its end a
+    -- sanitizer stops it too, and must not be disturbed.
+    sys.kill(handle:pid(), "CONT")
     sys.kill(handle:pid(), process.signal)
-    sys.kill(handle:pid(), "CONT") -- a test may have stopped it
   end
   local how, number = handle:wait(h.seconds(10))
   if not how then

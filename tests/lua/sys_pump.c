@@ -204,11 +204,14 @@ static void read_end(lua_State *L, struct end *end, lua_Integer number) {
 
   luaL_checktype(L, table, LUA_TTABLE);
   lua_rawgeti(L, table, 1);
+  if (luaL_testudata(L, -1, SYS_SOCKET) == NULL)
+    luaL_error(L, "end %I of the pump is not a socket", number);
   end->fd = sys_socket_fd(L, -1);
   lua_pop(L, 1);
   end->send_total = (uint64_t)sys_field_integer(L, table, "send", 0);
   end->send_seed = (uint64_t)sys_field_integer(L, table, "send_seed", number);
   end->recv_seed = (uint64_t)sys_field_integer(L, table, "recv_seed", number);
+  end->sent = (uint64_t)sys_field_integer(L, table, "send_from", 0);
   end->chunk = (size_t)sys_field_integer(L, table, "chunk", BLOCK_BYTES);
   end->fin = sys_field_bool(L, table, "fin");
   end->eof = sys_field_bool(L, table, "eof");
@@ -263,11 +266,12 @@ static void push_result(lua_State *L, const struct pump *pump, double began) {
 }
 
 /*
- * pump{ {SOCKET, send = COUNT, send_seed =, chunk =, fin = BOOL,
+ * pump{ {SOCKET, send = COUNT, send_seed =, send_from =, chunk =, fin = BOOL,
  *                recv = COUNT | "any", recv_seed =, eof = BOOL}, …,
  *       timeout = SECONDS }
  *
- * A seed is the entry's number where none is given. Returns totals (sent,
+ * A seed is the entry's number where none is given; send_from counts what was
+ * sent before, by an earlier pump. Returns totals (sent,
  * received, failed, seconds), each end by its number ({sent, received,
  * failure}), and of the first one that failed: failure, index, at. A failure
  * is "mismatch", "extra", "eof" (too early), "reset", "timeout" or an error's

@@ -513,9 +513,11 @@ static int receive_line(lua_State *L) {
     ssize_t count = receive(L, fd, chunk, sizeof chunk, MSG_PEEK, deadline);
     char *end = count > 0 ? memchr(chunk, '\n', (size_t)count) : NULL;
     if (count <= 0) {
+      const char *how = end_name(count);
+      luaL_pushresult(&buffer); /* before anything else is on the stack */
       lua_pushnil(L);
-      lua_pushstring(L, end_name(count));
-      luaL_pushresult(&buffer);
+      lua_pushstring(L, how);
+      lua_rotate(L, -3, 2);
       return 3;
     }
     if (end != NULL)

@@ -269,7 +269,8 @@ end
 
 function T.test_notices_strays()
   lu.assertStrContains(verdict_of(function()
-    local shell = h.start({ "sh", "-c", "setsid sleep 1000 & echo; wait" })
+    local shell = h.start({ "sh", "-c",
+      "setsid sh -c 'echo; exec sleep 1000' & wait" })
     shell:wait_line("^$")
   end), "left behind: process")
 end
