@@ -73,14 +73,10 @@ static void on_waiting_event(struct stream *stream, int events) {
   struct waiting *waiting = stream->owner;
   struct relay_agent *agent = waiting->agent;
   struct wire_message message;
-  int status;
+  int status = relay__stream_read_line(
+      stream, waiting->line, &waiting->line_length, sizeof(waiting->line));
 
   (void)events;
-  do /* a reset is told once: what comes before it is taken now */
-    status = relay__stream_read_line(stream, waiting->line,
-                                     &waiting->line_length,
-                                     sizeof(waiting->line));
-  while (status == 0 && stream->reset);
   if (status == 0)
     return;
   if (status == 1) {

@@ -100,6 +100,7 @@ static void return_pipe(struct plane *plane, struct hold *hold) {
   hold->next = pool->pipes;
   pool->pipes = hold;
   pool->pipes_free++;
+  relay__plane_note_descriptors(plane); /* it may be trimmed */
 }
 
 void relay__hold_return(struct plane *plane, struct hold *hold) {

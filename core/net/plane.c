@@ -144,10 +144,19 @@ void relay__plane_take_descriptors(struct plane *plane, int count) {
   plane->fds.used += count;
 }
 
-void relay__plane_give_descriptors(struct plane *plane, int count) {
-  plane->fds.used -= count;
+void relay__plane_note_descriptors(struct plane *plane) {
   if (plane->on_descriptor != NULL)
     plane->on_descriptor(plane);
+}
+
+void relay__plane_give_descriptors(struct plane *plane, int count) {
+  plane->fds.used -= count;
+  relay__plane_note_descriptors(plane);
+}
+
+void relay__plane_unreserve_descriptor(struct plane *plane) {
+  plane->fds.reserved--;
+  relay__plane_note_descriptors(plane);
 }
 
 static void on_timer(uv_timer_t *timer) {

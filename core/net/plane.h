@@ -67,6 +67,11 @@ void relay__plane_release(struct plane *plane);
 bool relay__plane_has_descriptors(struct plane *plane, int count);
 void relay__plane_take_descriptors(struct plane *plane, int count);
 void relay__plane_give_descriptors(struct plane *plane, int count);
+/* A promise was kept or is void. */
+void relay__plane_unreserve_descriptor(struct plane *plane);
+/* Descriptors fell free, or could be made to: those who wait for some hear of
+   it. */
+void relay__plane_note_descriptors(struct plane *plane);
 
 /*
  * A deadline is a one-shot timer embedded in its owner. on_expire runs once for

@@ -352,5 +352,9 @@ int relay__stream_read_line(struct stream *stream, char *line, size_t *length,
   /* What was peeked at is what was read: this socket has one reader. */
   if (line[*length - 1] == '\n')
     return 1;
-  return *length == size ? UV_EMSGSIZE : 0;
+  if (*length == size)
+    return UV_EMSGSIZE;
+  /* A reset is told once: what is left before it is taken now. */
+  return stream->reset ? relay__stream_read_line(stream, line, length, size)
+                       : 0;
 }

@@ -78,7 +78,8 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
 
 static void on_allocated(struct session *session,
                          const struct verdict *verdict) {
-  if (verdict->given.answer == RELAY_DENY)
+  if (verdict->given.answer != RELAY_ALLOW &&
+      verdict->given.answer != RELAY_PICK)
     refuse(session, RELAY_EPORT_REFUSED,
            verdict->given.reason != NULL ? verdict->given.reason
                                          : "denied by policy");
@@ -102,7 +103,8 @@ static void on_authenticated(struct session *session,
   struct relay *relay = session->relay;
   struct lease *lease;
 
-  if (verdict->given.answer == RELAY_DENY) {
+  if (verdict->given.answer != RELAY_ALLOW) { /* or an answer to what nobody
+                                                 asked: that is no yes */
     refuse(session, RELAY_EDENIED, verdict->given.reason);
     return;
   }

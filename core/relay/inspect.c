@@ -156,6 +156,8 @@ int relay_listen(relay_t *r, const char *host, unsigned port) {
 
   if (port == 0 || port > 65535)
     return UV_EINVAL;
+  if (r->draining || r->closing)
+    return RELAY_EDRAINING;
   if (gate == NULL) {
     err = relay__gate_open(r, host, port, &gate);
     if (err != 0)

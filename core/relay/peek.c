@@ -96,7 +96,8 @@ void relay__peek_decide(struct visitor *visitor,
                         const relay_verdict *verdict) {
   if (visitor->ended)
     return;
-  if (verdict->answer == RELAY_DENY) {
+  if (verdict->answer != RELAY_ALLOW && verdict->answer != RELAY_PICK &&
+      verdict->answer != RELAY_NEED) {
     deny(visitor, verdict->reason != NULL ? verdict->reason : "by policy");
     return;
   }

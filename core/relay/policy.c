@@ -5,6 +5,7 @@
  * number until it is settled or dropped, whichever comes first, so settling
  * late finds nothing.
  */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -241,8 +242,10 @@ int relay_settle(relay_t *r, uint64_t call, const relay_verdict *verdict) {
   struct verdict copy;
   struct asking *asking;
 
-  if (verdict == NULL || verdict->answer == RELAY_DEFER ||
-      verdict->size > sizeof(*verdict))
+  /* A forgotten size would make any verdict an ALLOW. */
+  if (verdict == NULL || verdict->size > sizeof(*verdict) ||
+      verdict->size < offsetof(relay_verdict, reason) ||
+      verdict->answer == RELAY_DEFER)
     return UV_EINVAL;
   verdict_init(&copy);
   memcpy(&copy.given, verdict, verdict->size);
@@ -303,13 +306,14 @@ static void on_tick(struct deadline *deadline) {
 int relay__policy_init(struct relay *relay) {
   const relay_policy *given = relay->options.policy;
 
+  /* Before anything can fail: relay_close closes it. */
+  relay__deadline_init(&relay->tick, &relay->plane, on_tick);
   if (given != NULL && given->size > sizeof(*given))
     return UV_EINVAL; /* hooks this library has never heard of */
   if (given != NULL)
     memcpy(&relay->policy, given, given->size);
   relay->options.policy = &relay->policy;
   relay->tick_ms = TICK_DEFAULT_MS;
-  relay__deadline_init(&relay->tick, &relay->plane, on_tick);
   if (relay->policy.tick != NULL)
     relay__deadline_set(&relay->tick, relay->tick_ms);
   return 0;

@@ -194,7 +194,7 @@ static void on_drain(struct deadline *deadline) {
 
   relay->on_drained = NULL;
   end_visitors(relay, RELAY_EDRAINING);
-  if (on_drained != NULL)
+  if (on_drained != NULL && !relay->closing)
     on_drained(relay->drained_data);
 }
 

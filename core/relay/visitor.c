@@ -49,7 +49,7 @@ static void unreserve(struct visitor *visitor) {
   if (!visitor->reserved)
     return;
   visitor->reserved = false;
-  visitor->relay->plane.fds.reserved--;
+  relay__plane_unreserve_descriptor(&visitor->relay->plane);
 }
 
 /* Its agent was told of it and is there: it need not wait for it any more. Of a
@@ -111,7 +111,6 @@ void relay__visitor_end(struct visitor *visitor, int reason) {
     return;
   visitor->ended = true;
   visitor->reason = reason;
-  relay__question_drop(relay, &visitor->question);
   relay__visitor_unpark(visitor);
   tell_agent(visitor);
   relay__registry_remove(&relay->registry, &visitor->by_id);
@@ -124,6 +123,8 @@ void relay__visitor_end(struct visitor *visitor, int reason) {
   take_counts(visitor);
   unreserve(visitor);
   relay->stats.visitors--;
+  /* Hooks come last: they may end everything else, and must not meet it. */
+  relay__question_drop(relay, &visitor->question);
   if (visitor->let_in)
     relay__tell_close(visitor);
   else
@@ -170,7 +171,7 @@ void relay__visitor_join(struct visitor *visitor, struct stream *data) {
 /* ---- coming in -------------------------------------------------------- */
 
 static void on_verdict(struct visitor *visitor, const relay_verdict *verdict) {
-  if (verdict->answer == RELAY_DENY || verdict->answer == RELAY_NEED) {
+  if (verdict->answer != RELAY_ALLOW && verdict->answer != RELAY_PICK) {
     relay__log(&visitor->relay->logger, RELAY_LOG_INFO, "visitor denied",
                LOG_NUMBER("conn", visitor->number),
                LOG_TEXT("from", visitor->from),
