@@ -55,6 +55,16 @@ static uint64_t next_backoff(struct relay_agent *agent) {
   return relay__agent_jitter(ms);
 }
 
+/* The relay names the wait: never none, never for ever, and not the same for
+   all of its agents. */
+static uint64_t obeyed_wait(const struct relay_agent *agent, uint64_t ms) {
+  if (ms < agent->options.backoff_min_ms)
+    ms = agent->options.backoff_min_ms;
+  if (ms > WAIT_MAX_MS)
+    ms = WAIT_MAX_MS;
+  return relay__agent_jitter(ms + ms / 3);
+}
+
 static const char *describe_loss(enum session_phase phase) {
   switch (phase) {
   case SESSION_NAMING:
@@ -116,8 +126,8 @@ void relay__session_lost(struct relay_agent *agent, int error,
   }
   if (wait_ms == SESSION_BACKOFF)
     wait_ms = next_backoff(agent);
-  else if (wait_ms > WAIT_MAX_MS)
-    wait_ms = WAIT_MAX_MS;
+  else
+    wait_ms = obeyed_wait(agent, wait_ms);
   session->phase = SESSION_RESTING;
   complain(agent, event, why, wait_ms);
   relay__deadline_set(&session->timer, wait_ms);
