@@ -21,7 +21,7 @@
 #endif
 
 /* Unsent bytes the kernel takes before a socket counts as full. */
-#define NOTSENT_LOWAT_BYTES (128 * 1024)
+#define NOTSENT_LOWAT_BYTES (192 * 1024)
 
 /* EPIPE is what the kernel calls a reset that follows a FIN. */
 static void mark_reset(struct stream *stream, int error) {

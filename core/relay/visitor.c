@@ -33,7 +33,7 @@ static void log_end(const struct visitor *visitor) {
       LOG_NUMBER("port", visitor->listen_port),
       LOG_NUMBER("bytes_in", visitor->bytes_in),
       LOG_NUMBER("bytes_out", visitor->bytes_out),
-      LOG_NUMBER("ms", ms),
+      LOG_NUMBER("duration_ms", ms),
       LOG_TEXT("reason", reason),
   };
   const struct tag *tag = visitor->tags;

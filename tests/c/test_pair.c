@@ -226,6 +226,53 @@ TEST(urgent_byte_to_a_full_pair_does_not_spin) {
   rig_close(&rig);
 }
 
+struct resetter {
+  uv_poll_t poll;
+  struct rig *rig;
+};
+
+static void reset_now(uv_poll_t *poll, int status, int events) {
+  struct resetter *resetter = poll->data;
+
+  (void)status, (void)events;
+  uv_poll_stop(poll);
+  peer_reset(&resetter->rig->peers[1]);
+}
+
+/* The reset comes after the loop has asked what is new and before the pair
+   writes: then a write finds it, and poll would report a dead socket for ever,
+   here as long as the other side does not read what came before. */
+TEST(reset_found_by_a_write_does_not_spin) {
+  struct resetter resetter;
+  struct rig rig;
+  unsigned turns = 0;
+  uint64_t until;
+  int fds[2];
+
+  rig_open(&rig, mode, false, NULL, 8192);
+  RIG_UNTIL(&rig, (peer_send(&rig.peers[1], 4096),
+                   relay__pair_bytes_out(rig.pair) > 65536 &&
+                       peer_unsent(&rig.peers[1]) > 0));
+  CHECK_INT(0, pipe(fds));
+  resetter.rig = &rig;
+  resetter.poll.data = &resetter;
+  uv_poll_init(&rig.loop, &resetter.poll, fds[0]);
+  uv_poll_start(&resetter.poll, UV_READABLE, reset_now);
+  uv_run(&rig.loop, UV_RUN_NOWAIT);
+  CHECK_INT(1, write(fds[1], "x", 1)); /* first in line */
+  CHECK_INT(100, peer_send(&rig.peers[0], 100));
+  for (until = uv_hrtime() + 300000000; uv_hrtime() < until; turns++)
+    rig_turn(&rig);
+  CHECK(rig.peers[1].closed);
+  CHECK(turns < 1000);
+  uv_close((uv_handle_t *)&resetter.poll, NULL);
+  close(fds[0]);
+  close(fds[1]);
+  peer_reset(&rig.peers[0]);
+  RIG_UNTIL(&rig, rig.ends == 1);
+  rig_close(&rig);
+}
+
 TEST(one_byte_segments_fill_no_trap) {
   struct rig rig;
   struct peer *a, *b;
@@ -404,6 +451,7 @@ static void run_all(void) {
   RUN(reset_after_fin_is_a_reset);
   RUN(urgent_byte_is_delivered_in_line);
   RUN(urgent_byte_to_a_full_pair_does_not_spin);
+  RUN(reset_found_by_a_write_does_not_spin);
   RUN(one_byte_segments_fill_no_trap);
   RUN(stalled_reader_holds_the_sender);
   RUN(half_closed_and_silent_is_reset);
