@@ -14,6 +14,8 @@
 
 /* At most this much per call: the source may never go idle. */
 #define FAIR_BYTES (256 * 1024)
+/* Read at once where the room of the sink is not known. */
+#define STEP_BYTES (64 * 1024)
 /* A read shorter than this has probably emptied the source: poll will tell,
    and one system call that finds nothing is saved. */
 #define SHORT_READ_BYTES (16 * 1024)
@@ -107,6 +109,24 @@ static ssize_t read_source(struct flow *flow, size_t size, bool readable) {
   return read_past_urgent(flow);
 }
 
+/*
+ * How much to read. What the sink may not take stays in the hold, so more than
+ * STEP_BYTES are read only into a sink that has room for the rest: a direction
+ * that stalls then keeps the sink's unsent bytes and one step, not a whole
+ * hold. Asking for the room costs a system call, which a flow of small reads
+ * does not make.
+ */
+static size_t choose_size(const struct flow *flow) {
+  size_t size = STEP_BYTES;
+
+  if (!flow->hold->is_pipe)
+    size = flow->hold->capacity;
+  else if (flow->bulk)
+    size += relay__stream_room(flow->sink);
+  size = relay__rate_cap(&flow->rate, size);
+  return relay__rate_cap(flow->shared_rate, size);
+}
+
 /* Fills the empty hold. False when there is nothing to go on with now. */
 static bool fill(struct flow *flow, bool readable, size_t *filled) {
   size_t size;
@@ -114,9 +134,7 @@ static bool fill(struct flow *flow, bool readable, size_t *filled) {
 
   if (is_throttled(flow) || !take_hold(flow))
     return false;
-  size = flow->hold->capacity < FAIR_BYTES ? flow->hold->capacity : FAIR_BYTES;
-  size = relay__rate_cap(&flow->rate, size);
-  size = relay__rate_cap(flow->shared_rate, size);
+  size = choose_size(flow);
   count = read_source(flow, size, readable);
   if (count == UV_EINVAL && flow->hold->is_pipe) {
     flow->copying = true;
@@ -125,6 +143,7 @@ static bool fill(struct flow *flow, bool readable, size_t *filled) {
   }
   if (count > 0) {
     flow->hold->length = (size_t)count;
+    flow->bulk = count >= STEP_BYTES;
     *filled = (size_t)count;
     relay__rate_take(&flow->rate, (uint64_t)count);
     relay__rate_take(flow->shared_rate, (uint64_t)count);

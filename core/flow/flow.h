@@ -23,6 +23,7 @@ struct flow {
   struct hold *hold; /* borrowed while it holds bytes */
   enum flow_phase phase;
   bool blocked; /* the sink took less than there was */
+  bool bulk;    /* the last read was a large one */
   bool copying; /* these sockets do not splice */
   int error;    /* out of memory, say: the pair must end */
   struct rate_limit rate;

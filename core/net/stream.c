@@ -21,7 +21,7 @@
 #endif
 
 /* Unsent bytes the kernel takes before a socket counts as full. */
-#define NOTSENT_LOWAT_BYTES (192 * 1024)
+#define NOTSENT_LOWAT_BYTES (384 * 1024)
 
 /* EPIPE is what the kernel calls a reset that follows a FIN. */
 static void mark_reset(struct stream *stream, int error) {
@@ -247,6 +247,19 @@ size_t relay__stream_unsent(struct stream *stream) {
 
   if (!stream->reset && ioctl(stream->fd, SIOCOUTQ, &unsent) == 0)
     return (size_t)unsent;
+#else
+  (void)stream;
+#endif
+  return 0;
+}
+
+size_t relay__stream_room(struct stream *stream) {
+#ifdef SIOCOUTQNSD
+  int unsent = 0;
+
+  if (ioctl(stream->fd, SIOCOUTQNSD, &unsent) == 0 &&
+      unsent < NOTSENT_LOWAT_BYTES)
+    return (size_t)(NOTSENT_LOWAT_BYTES - unsent);
 #else
   (void)stream;
 #endif

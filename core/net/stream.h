@@ -78,6 +78,10 @@ int relay__stream_shutdown(struct stream *stream);
 /* Bytes not yet acknowledged by the peer; 0 when unknown or dead. */
 size_t relay__stream_unsent(struct stream *stream);
 
+/* How many bytes it would take at once, as far as is known; at most what the
+   kernel is allowed to keep unsent. */
+size_t relay__stream_room(struct stream *stream);
+
 /* Reads or writes: > 0 bytes; 0 is the end (recv); UV_EAGAIN; else a negative
    code, and `reset` is set. A 0 after a reset is told as UV_ECONNRESET. */
 ssize_t relay__stream_recv(struct stream *stream, void *bytes, size_t size);
