@@ -12,7 +12,8 @@
 
 /* A complaint that has not changed is repeated this often. */
 #define COMPLAIN_AGAIN_MS (60 * 1000)
-/* No relay may send an agent away for longer. */
+/* No relay may send an agent away for less, or for longer. */
+#define WAIT_MIN_MS 200
 #define WAIT_MAX_MS (3600 * 1000)
 
 static struct relay_agent *timer_agent(struct deadline *timer) {
@@ -57,9 +58,9 @@ static uint64_t next_backoff(struct relay_agent *agent) {
 
 /* The relay names the wait: never none, never for ever, and not the same for
    all of its agents. */
-static uint64_t obeyed_wait(const struct relay_agent *agent, uint64_t ms) {
-  if (ms < agent->options.backoff_min_ms)
-    ms = agent->options.backoff_min_ms;
+static uint64_t obeyed_wait(uint64_t ms) {
+  if (ms < WAIT_MIN_MS)
+    ms = WAIT_MIN_MS;
   if (ms > WAIT_MAX_MS)
     ms = WAIT_MAX_MS;
   return relay__agent_jitter(ms + ms / 3);
@@ -127,7 +128,7 @@ void relay__session_lost(struct relay_agent *agent, int error,
   if (wait_ms == SESSION_BACKOFF)
     wait_ms = next_backoff(agent);
   else
-    wait_ms = obeyed_wait(agent, wait_ms);
+    wait_ms = obeyed_wait(wait_ms);
   session->phase = SESSION_RESTING;
   complain(agent, event, why, wait_ms);
   relay__deadline_set(&session->timer, wait_ms);

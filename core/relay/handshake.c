@@ -110,6 +110,10 @@ static void dispatch(struct handshake *handshake,
   char from[ADDRESS_TEXT_MAX];
 
   memcpy(from, handshake->from, sizeof(from));
+  if (handshake->stream->reset && message->verb != WIRE_ACCEPT) {
+    relay__handshake_end(handshake); /* gone; but bytes of data are delivered */
+    return;
+  }
   switch (message->verb) {
   case WIRE_LISTEN:
     relay__session_start(relay, release(handshake), message, from);

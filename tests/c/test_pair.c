@@ -25,8 +25,7 @@ static void read_end(struct rig *rig, unsigned reader) {
   struct peer *peer = &rig->peers[reader];
   uint64_t seed = rig->peers[rig->peers[1].fd < 0 ? 0 : 1 - reader].seed;
 
-  RIG_UNTIL(rig,
-            (peer_receive(peer, seed, 1 << 18), peer->eof || peer->reset));
+  RIG_UNTIL(rig, (peer_receive(peer, seed, 1 << 18), peer->eof || peer->reset));
 }
 
 TEST(carries_both_ways_and_ends_in_order) {
@@ -385,8 +384,9 @@ static void act(struct rig *rig, unsigned index) {
   else if (what == 81 && dice(3) == 0)
     peer_reset(peer);
   else if (what == 82 && !peer->shut)
-    peer->sent += send(peer->fd, (char[]){(char)pattern(peer->seed, peer->sent)},
-                       1, MSG_OOB | MSG_NOSIGNAL) == 1;
+    peer->sent +=
+        send(peer->fd, (char[]){(char)pattern(peer->seed, peer->sent)}, 1,
+             MSG_OOB | MSG_NOSIGNAL) == 1;
 }
 
 /* What one side saw must be explained by what the other did. */
