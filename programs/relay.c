@@ -3,7 +3,8 @@
  * relay: hands out public addresses to agents. The library's relay half with
  * a command line: every option is a field of relay_options.
  *
- * SIGTERM drains and then ends; a second one, or SIGINT, ends at once.
+ * SIGTERM drains and then ends; a second one, or SIGINT, ends at once. SIGHUP
+ * reloads the policy script.
  */
 #include <arpa/inet.h>
 #include <relay/relay.h>
@@ -13,6 +14,11 @@
 #include <unistd.h>
 
 #include "cli.h"
+#ifdef RELAY_WITH_LUA
+#include <relay/lua.h>
+
+#include "relay_script.h"
+#endif
 
 #define OPTIONS_MAX 32
 
@@ -22,9 +28,13 @@ struct program {
   struct cli_run run;
   relay_options options;
   relay_t *relay;
+#ifdef RELAY_WITH_LUA
+  struct script script;
+#endif
   unsigned ports[2];
   int mode;
   uint64_t rcvbuf_bytes;
+  bool has_policy; /* that decides who may be an agent */
   bool draining;
   bool closing;
   int status;
@@ -35,11 +45,25 @@ struct program {
 
 /* ---- running ---------------------------------------------------------- */
 
+static void close_script(struct program *self) {
+#ifdef RELAY_WITH_LUA
+  if (self->script.lua == NULL)
+    return;
+  relay_lua_attach(self->script.lua, NULL, NULL, 0);
+  relay_lua_close(self->script.lua, NULL, NULL);
+  self->script.lua = NULL;
+#else
+  (void)self;
+#endif
+}
+
 static void close_relay(struct program *self) {
   if (self->closing)
     return;
   self->closing = true;
-  relay_close(self->relay, NULL, NULL);
+  if (self->relay != NULL)
+    relay_close(self->relay, NULL, NULL);
+  close_script(self);
   cli_run_ending(&self->run, self->status);
 }
 
@@ -47,13 +71,23 @@ static void on_drained(void *data) {
   close_relay(data);
 }
 
+static void reload(struct program *self) {
+#ifdef RELAY_WITH_LUA
+  if (self->script.lua != NULL && self->relay != NULL) {
+    relay_lua_reload(self->script.lua);
+    return;
+  }
+#endif
+  cli_log_event(&self->log, RELAY_LOG_INFO, "nothing to reload", "", NULL);
+}
+
 static void on_signal(struct cli_run *run, int signal) {
   struct program *self =
       (struct program *)((char *)run - offsetof(struct program, run));
 
   if (signal == SIGHUP) {
-    cli_log_event(&self->log, RELAY_LOG_INFO, "nothing to reload", "", NULL);
-  } else if (signal == SIGTERM && !self->draining) {
+    reload(self);
+  } else if (signal == SIGTERM && !self->draining && self->relay != NULL) {
     self->draining = true;
     relay_drain(self->relay, self->options.drain_ms, on_drained, self);
   } else {
@@ -79,27 +113,65 @@ static const char *close_bracket(const char *host) {
   return *open_bracket(host) != '\0' ? "]" : "";
 }
 
-static int run_relay(struct program *self) {
+static void open_relay(struct program *self) {
   const char *host = self->options.listen_host;
-  int err = cli_run_init(&self->run, on_signal);
+  int err = relay_new(&self->relay, &self->run.loop, &self->options);
 
-  if (err != 0)
-    return cli_fail(&self->cli, "cannot start: %s", relay_strerror(err));
-  err = relay_new(&self->relay, &self->run.loop, &self->options);
   if (err != 0) {
     host = host != NULL ? host : wildcard_host();
     self->status = cli_fail(&self->cli, "cannot listen on %s%s%s:%u: %s",
                             open_bracket(host), host, close_bracket(host),
                             self->options.port, relay_strerror(err));
-  } else {
-    host = relay_host(self->relay);
+    close_relay(self);
+    return;
+  }
+#ifdef RELAY_WITH_LUA
+  char error[1024];
+
+  if (self->script.lua != NULL &&
+      relay_lua_attach(self->script.lua, self->relay, error, sizeof(error)) !=
+          0) {
+    self->status = cli_fail(&self->cli, "%s", error);
+    close_relay(self);
+    return;
+  }
+#endif
+  host = relay_host(self->relay);
+  if (!self->has_policy)
     cli_log_event(&self->log, RELAY_LOG_WARN, "open to anyone", "reason",
                   "no tokens are configured");
-    cli_say("listening on %s%s%s:%u", open_bracket(host), host,
-            close_bracket(host), relay_port(self->relay));
+  cli_say("listening on %s%s%s:%u", open_bracket(host), host,
+          close_bracket(host), relay_port(self->relay));
+}
+
+#ifdef RELAY_WITH_LUA
+static void on_started(void *data, const char *error) {
+  struct program *self = data;
+
+  if (self->closing)
+    return;
+  if (error == NULL && !self->script.check) {
+    open_relay(self);
+    return;
   }
-  cli_run(&self->run);
-  return self->status;
+  if (error != NULL)
+    self->status = cli_fail(&self->cli, "%s", error);
+  else
+    script_report(&self->script);
+  close_relay(self);
+}
+#endif
+
+static void start(struct program *self) {
+#ifdef RELAY_WITH_LUA
+  if (self->script.lua != NULL) {
+    self->options.policy = relay_lua_policy(self->script.lua);
+    self->has_policy = relay_lua_has_hook(self->script.lua, "auth") != 0;
+    relay_lua_start(self->script.lua, on_started, self);
+    return;
+  }
+#endif
+  open_relay(self);
 }
 
 /* ---- options ---------------------------------------------------------- */
@@ -126,6 +198,9 @@ static void list_options(struct program *self, struct cli_option *addresses,
        "bytes per second from each visitor", "no limit", 0, 0, NULL},
       {"rate-out", "SIZE", CLI_SIZE, &o->rate_out,
        "bytes per second to each visitor", "no limit", 0, 0, NULL},
+#ifdef RELAY_WITH_LUA
+      SCRIPT_OPTIONS(&self->script, o),
+#endif
       CLI_LOG_OPTIONS(&self->log),
       END};
   const struct cli_option cap_options[] = {
@@ -219,7 +294,12 @@ static int parse(struct program *self, int argc, char **argv) {
   self->cli.tables[0] = addresses;
   self->cli.tables[1] = caps;
   self->cli.tables[2] = times;
+#ifdef RELAY_WITH_LUA
+  int status = script_parse(&self->script, &self->run.loop, &self->cli,
+                            &self->log, argc, argv, &operand);
+#else
   int status = cli_parse(&self->cli, argc, argv, &operand);
+#endif
   memset(self->cli.tables, 0, sizeof(self->cli.tables));
   if (status != CLI_GO)
     return status;
@@ -238,6 +318,24 @@ static int parse(struct program *self, int argc, char **argv) {
   return status != CLI_GO ? status : check_times(self);
 }
 
+/* A script is loaded on the loop, so that is there first. */
+static int run(struct program *self, int argc, char **argv) {
+  int err = cli_run_init(&self->run, on_signal);
+  int status;
+
+  if (err != 0)
+    return cli_fail(&self->cli, "cannot start: %s", relay_strerror(err));
+  status = parse(self, argc, argv);
+  if (status == CLI_GO)
+    start(self);
+  else
+    self->status = status;
+  if (status != CLI_GO)
+    close_relay(self);
+  cli_run(&self->run);
+  return self->status;
+}
+
 int main(int argc, char **argv) {
   static const char *const operands[] = {"PORT", NULL};
   struct program self;
@@ -254,6 +352,12 @@ int main(int argc, char **argv) {
       "Hands out public addresses to agents that connect to PORT (0: any free\n"
       "one) and joins each visitor of an address to its agent. Prints\n"
       "'listening on HOST:PORT' once it does.";
-  int status = parse(&self, argc, argv);
-  return status != CLI_GO ? status : run_relay(&self);
+#ifdef RELAY_WITH_LUA
+  script_init(&self.script);
+#endif
+  self.status = run(&self, argc, argv);
+#ifdef RELAY_WITH_LUA
+  script_free(&self.script);
+#endif
+  return self.status;
 }

@@ -84,6 +84,7 @@ private_includes() {
     [ -f "$file" ] || continue
     for include in $(includes_of "$file"); do
       case $include in
+        relay/lua.h) [ -f "lua/include/$include" ] && continue ;;
         relay/*) [ -f "core/include/$include" ] && continue ;;
         *core/* | *private*) ;;
         *) [ ! -f "core/$include" ] && continue ;;

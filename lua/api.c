@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The module `relay`: what a script may ask of the relay and tell it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "private.h"
+
+static relay_t *check_relay(lua_State *L) {
+  relay_t *relay = relay__lua_policy_of(L)->lua->relay;
+
+  if (relay == NULL)
+    luaL_error(L, "there is no relay yet, or no more");
+  return relay;
+}
+
+static int fail(lua_State *L, int err) {
+  lua_pushnil(L);
+  lua_pushstring(L, relay_strerror(err));
+  return 2;
+}
+
+/* ---- log and time ----------------------------------------------------- */
+
+/* Upvalue 1: string.format. */
+static int api_log(lua_State *L) {
+  static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
+  int level = luaL_checkoption(L, 1, NULL, levels);
+  const char *text;
+
+  if (lua_gettop(L) > 2) {
+    luaL_checkstring(L, 2);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_replace(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    text = lua_tostring(L, -1);
+  } else {
+    text = luaL_tolstring(L, 2, NULL);
+  }
+  relay__lua_log(relay__lua_policy_of(L)->lua, (relay_log_level)level, text,
+                 NULL, 0);
+  return 0;
+}
+
+int relay__lua_print(lua_State *L) {
+  int i, count = lua_gettop(L);
+  luaL_Buffer buffer;
+
+  luaL_buffinit(L, &buffer);
+  for (i = 1; i <= count; i++) {
+    if (i > 1)
+      luaL_addchar(&buffer, ' ');
+    luaL_tolstring(L, i, NULL);
+    luaL_addvalue(&buffer);
+  }
+  luaL_pushresult(&buffer);
+  relay__lua_log(relay__lua_policy_of(L)->lua, RELAY_LOG_INFO,
+                 lua_tostring(L, -1), NULL, 0);
+  return 0;
+}
+
+static int api_now(lua_State *L) {
+  lua_pushnumber(L, (lua_Number)uv_hrtime() / 1e9);
+  return 1;
+}
+
+/* ---- lists and numbers ------------------------------------------------ */
+
+struct ids {
+  uint64_t *list;
+  size_t count;
+  size_t room;
+};
+
+/* Ids are gathered first: nothing of Lua is called from within the visit. */
+static int add_id(struct ids *ids, uint64_t id) {
+  if (ids->count < ids->room)
+    ids->list[ids->count] = id;
+  ids->count++;
+  return 0;
+}
+
+static int visit_agent(void *data, const relay_agent_info *agent) {
+  return add_id(data, agent->id);
+}
+
+static int visit_conn(void *data, const relay_conn_info *conn) {
+  return add_id(data, conn->id);
+}
+
+static int push_list(lua_State *L, bool conns) {
+  relay_t *relay = check_relay(L);
+  struct ids ids = {NULL, 0, 0};
+  size_t i;
+
+  if (conns)
+    relay_each_conn(relay, visit_conn, &ids);
+  else
+    relay_each_agent(relay, visit_agent, &ids);
+  ids.room = ids.count;
+  ids.count = 0;
+  ids.list = lua_newuserdatauv(L, (ids.room + 1) * sizeof(*ids.list), 0);
+  if (conns)
+    relay_each_conn(relay, visit_conn, &ids);
+  else
+    relay_each_agent(relay, visit_agent, &ids);
+  lua_createtable(L, (int)ids.room, 0);
+  for (i = 0; i < ids.room; i++) {
+    if (conns)
+      relay__lua_push_conn(L, ids.list[i]);
+    else
+      relay__lua_push_agent(L, ids.list[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+static int api_agents(lua_State *L) {
+  return push_list(L, false);
+}
+
+static int api_conns(lua_State *L) {
+  return push_list(L, true);
+}
+
+#define STAT(name)                                                             \
+  { #name, offsetof(relay_stats, name) }
+
+static int api_stats(lua_State *L) {
+  static const struct {
+    const char *name;
+    size_t offset;
+  } fields[] = {STAT(agents),         STAT(leases),
+                STAT(visitors),       STAT(pairs),
+                STAT(parked),         STAT(waiting),
+                STAT(unproven),       STAT(fds),
+                STAT(pipes),          STAT(agents_total),
+                STAT(visitors_total), STAT(refused_total),
+                STAT(bytes_in),       STAT(bytes_out)};
+  relay_stats stats = {.size = sizeof(stats)};
+  uint64_t number;
+  size_t i;
+
+  relay_get_stats(check_relay(L), &stats);
+  lua_createtable(L, 0, (int)(sizeof(fields) / sizeof(*fields)));
+  for (i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
+    memcpy(&number, (const char *)&stats + fields[i].offset, sizeof(number));
+    lua_pushinteger(L, (lua_Integer)number);
+    lua_setfield(L, -2, fields[i].name);
+  }
+  return 1;
+}
+
+/* ---- shared listeners ------------------------------------------------- */
+
+static bool declared(const struct policy *policy, unsigned port) {
+  unsigned i;
+
+  for (i = 0; i < policy->listen_count; i++)
+    if (policy->listens[i].port == port)
+      return true;
+  return false;
+}
+
+static void read_listen(lua_State *L, struct listen *listen) {
+  static const char *const keys[] = {"host", "port", NULL};
+  lua_Integer port = 0;
+
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_pushnil(L);
+  while (lua_next(L, 1) != 0) {
+    const char *key =
+        lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+
+    if (strcmp(key, "port") == 0) {
+      port = luaL_checkinteger(L, -1);
+    } else if (strcmp(key, "host") == 0) {
+      size_t length;
+      const char *host = luaL_checklstring(L, -1, &length);
+
+      luaL_argcheck(L, length < sizeof(listen->host), 1, "host is too long");
+      memcpy(listen->host, host, length + 1);
+    } else {
+      relay__lua_unknown(L, "relay.listen: unknown key", key, keys);
+    }
+    lua_pop(L, 1);
+  }
+  luaL_argcheck(L, port >= 1 && port <= 65535, 1, "port must be 1 to 65535");
+  listen->port = (unsigned)port;
+}
+
+static int api_listen(lua_State *L) {
+  struct policy *policy = relay__lua_policy_of(L);
+  struct relay_lua *lua = policy->lua;
+  struct listen listen;
+  int err = 0;
+
+  memset(&listen, 0, sizeof(listen));
+  read_listen(L, &listen);
+  if (declared(policy, listen.port)) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  if (policy->listen_count == LISTENS_MAX)
+    return luaL_error(L, "relay.listen: at most %d ports", LISTENS_MAX);
+  /* In `start` it is a wish, opened when the policy comes into force. */
+  if (policy == lua->policy && lua->relay != NULL)
+    err = relay_listen(lua->relay, *listen.host != '\0' ? listen.host : NULL,
+                       listen.port);
+  if (err != 0)
+    return fail(L, err);
+  policy->listens[policy->listen_count++] = listen;
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int api_reload(lua_State *L) {
+  int err = relay_lua_reload(relay__lua_policy_of(L)->lua);
+
+  if (err != 0)
+    return fail(L, err);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int api_unknown(lua_State *L) {
+  return luaL_error(L, "relay has no '%s'", luaL_tolstring(L, 2, NULL));
+}
+
+void relay__lua_open_api(lua_State *L) {
+  static const luaL_Reg functions[] = {{"now", api_now},
+                                       {"sleep", relay__lua_sleep},
+                                       {"spawn", relay__lua_spawn},
+                                       {"every", relay__lua_every},
+                                       {"resolve", relay__lua_resolve},
+                                       {"agents", api_agents},
+                                       {"conns", api_conns},
+                                       {"stats", api_stats},
+                                       {"listen", api_listen},
+                                       {"reload", api_reload},
+                                       {"cidr", relay__lua_cidr},
+                                       {NULL, NULL}};
+
+  luaL_newlib(L, functions);
+  lua_getglobal(L, "string");
+  lua_getfield(L, -1, "format");
+  lua_remove(L, -2);
+  lua_pushcclosure(L, api_log, 1);
+  lua_setfield(L, -2, "log");
+  lua_pushstring(L, relay_version());
+  lua_setfield(L, -2, "version");
+  relay__lua_open_kv(L);
+  relay__lua_open_peek(L);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, api_unknown);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A Lua state and its limits. Memory is counted where it is allocated; time is
+ * counted by a hook at every 10 000 instructions, against the thread's CPU
+ * clock, which is first read there: a short entry costs no clock at all. Once
+ * time is up the hook comes at every instruction, so no pcall of the script
+ * outlives it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "private.h"
+
+#define STEP 10000
+
+const char *const relay__lua_hook_names[HOOK_COUNT + 2] = {
+#define HOOK_NAME(upper, lower) #lower,
+    HOOK_MAP(HOOK_NAME)
+#undef HOOK_NAME
+        NULL,
+    NULL};
+
+/* ---- limits ----------------------------------------------------------- */
+
+static void *allocate(void *data, void *block, size_t old_size, size_t size) {
+  struct policy *policy = data;
+  size_t old = block != NULL ? old_size : 0;
+  void *moved;
+
+  if (size == 0) {
+    policy->memory_bytes -= old;
+    free(block);
+    return NULL;
+  }
+  if (size > old &&
+      policy->memory_bytes - old + size > policy->lua->options.memory_bytes)
+    return NULL;
+  moved = realloc(block, size);
+  if (moved == NULL)
+    return size <= old ? block : NULL; /* Lua relies on shrinking */
+  policy->memory_bytes = policy->memory_bytes - old + size;
+  return moved;
+}
+
+static uint64_t cpu_ns(void) {
+  struct timespec now;
+
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void on_count(lua_State *L, lua_Debug *at) {
+  struct policy *policy = relay__lua_policy_of(L);
+  uint64_t now = cpu_ns();
+
+  if (policy->entry_ns == 0)
+    policy->entry_ns = now;
+  if (now - policy->entry_ns < policy->limit_ns) {
+    if (lua_gethookcount(L) != STEP)
+      lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
+    return;
+  }
+  lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+  lua_getinfo(L, "Sl", at);
+  luaL_error(L, "%s:%d: it took more than %d ms of CPU time", at->short_src,
+             at->currentline, (int)(policy->limit_ns / 1000000));
+}
+
+void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms) {
+  policy->entry_ns = 0;
+  policy->limit_ns = (uint64_t)budget_ms * 1000000;
+}
+
+void relay__lua_budget_arm(lua_State *L) {
+  if (lua_gethookcount(L) != STEP || lua_gethook(L) != on_count)
+    lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
+}
+
+/* ---- errors ----------------------------------------------------------- */
+
+int relay__lua_traceback(lua_State *L) {
+  const char *text = luaL_tolstring(L, 1, NULL);
+
+  luaL_traceback(L, L, text, 1);
+  return 1;
+}
+
+void relay__lua_keep_error(struct policy *policy, lua_State *L) {
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
+                                                    : "an error without text";
+  size_t length = strlen(text);
+
+  if (length >= sizeof(policy->error))
+    length = sizeof(policy->error) - 1;
+  memcpy(policy->error, text, length);
+  policy->error[length] = '\0';
+}
+
+void relay__lua_first_line(char *text) {
+  char *trace = strstr(text, "\nstack traceback:");
+
+  if (trace != NULL)
+    *trace = '\0';
+}
+
+/* ---- entering --------------------------------------------------------- */
+
+int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
+                       unsigned budget_ms) {
+  lua_State *L = policy->L;
+  struct task *current = policy->current;
+  uint64_t limit_ns = policy->limit_ns, entry_ns = policy->entry_ns;
+  int top = lua_gettop(L);
+  int status;
+
+  policy->current = NULL;
+  policy->lua->inside++;
+  relay__lua_budget_begin(policy, budget_ms);
+  relay__lua_budget_arm(L);
+  lua_pushcfunction(L, relay__lua_traceback);
+  lua_pushcfunction(L, body);
+  lua_pushlightuserdata(L, data);
+  status = lua_pcall(L, 1, 0, top + 1);
+  if (status != LUA_OK)
+    relay__lua_keep_error(policy, L);
+  lua_settop(L, top);
+  policy->lua->inside--;
+  policy->current = current;
+  policy->limit_ns = limit_ns;
+  policy->entry_ns = entry_ns;
+  return status;
+}
+
+/* ---- life ------------------------------------------------------------- */
+
+static int set_up(lua_State *L) {
+  struct policy *policy = lua_touserdata(L, 1);
+
+  lua_newtable(L);
+  policy->boxes = luaL_ref(L, LUA_REGISTRYINDEX);
+  relay__lua_sandbox(L, policy);
+  return 0;
+}
+
+struct policy *relay__lua_policy_new(struct relay_lua *lua) {
+  struct policy *policy = calloc(1, sizeof(*policy));
+  size_t i;
+
+  if (policy == NULL)
+    return NULL;
+  policy->lua = lua;
+  for (i = 0; i < HOOK_COUNT; i++)
+    policy->hooks[i] = LUA_NOREF;
+  policy->L = lua_newstate(allocate, policy);
+  if (policy->L == NULL) {
+    free(policy);
+    return NULL;
+  }
+  *(struct policy **)lua_getextraspace(policy->L) = policy;
+  uv_timer_init(lua->loop, &policy->drain);
+  policy->drain.data = policy;
+  policy->handles = 1;
+  lua->policies++;
+  if (relay__lua_protect(policy, set_up, policy, lua->options.load_ms) != 0) {
+    relay__lua_policy_close(policy);
+    return NULL;
+  }
+  return policy;
+}
+
+void relay__lua_policy_unhold(struct policy *policy) {
+  struct relay_lua *lua = policy->lua;
+
+  if (--policy->handles != 0 || !policy->closing)
+    return;
+  free(policy->options);
+  free(policy->saved);
+  free(policy);
+  lua->policies--;
+  relay__lua_check_closed(lua);
+}
+
+static void on_drain_closed(uv_handle_t *handle) {
+  relay__lua_policy_unhold(handle->data);
+}
+
+void relay__lua_policy_close(struct policy *policy) {
+  if (policy->closing)
+    return;
+  policy->closing = true;
+  relay__lua_drop_spawned(policy);
+  relay__lua_everies_close(policy);
+  relay__lua_tasks_close(policy);
+  lua_close(policy->L);
+  policy->L = NULL;
+  uv_close((uv_handle_t *)&policy->drain, on_drain_closed);
+}

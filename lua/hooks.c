@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The policy table: each of the core's calls, made into an event and given to
+ * the script in force. A question whose hook waits is deferred, and settled
+ * when the hook has ended; a question or news that comes while no hook may run
+ * is queued.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "private.h"
+
+static bool has_hook(const struct policy *policy, enum hook hook) {
+  return policy->hooks[hook] != LUA_NOREF;
+}
+
+/* ---- the queue -------------------------------------------------------- */
+
+static bool enqueue(struct relay_lua *lua, const struct event *event) {
+  struct event *copy = relay__lua_event_copy(event);
+
+  if (copy == NULL)
+    return false;
+  if (event->call != 0 &&
+      relay__lua_call_add(lua, event->call, NULL, copy) != 0) {
+    free(copy);
+    return false;
+  }
+  *lua->queue_end = copy;
+  lua->queue_end = &copy->next;
+  relay__lua_wake_soon(lua);
+  return true;
+}
+
+static bool is_busy(const struct relay_lua *lua) {
+  return lua->inside != 0 || lua->frozen;
+}
+
+/* ---- questions -------------------------------------------------------- */
+
+/* Before it is let in, a subject has no end that would be told. */
+static void forget_denied(struct task *task, const relay_verdict *verdict) {
+  if ((task->hook == HOOK_VISITOR || task->hook == HOOK_AUTH) &&
+      (verdict == NULL || verdict->answer == RELAY_DENY))
+    relay__lua_box_forget(task->policy, task->subject);
+}
+
+static void log_failure(struct task *task) {
+  relay__lua_log_failure(task->policy, relay__lua_hook_names[task->hook]);
+}
+
+static void fail_verdict(relay_verdict *verdict) {
+  memset(verdict, 0, sizeof(*verdict));
+  verdict->size = sizeof(*verdict);
+  verdict->answer = RELAY_DENY;
+  verdict->reason = relay_strerror(RELAY_EHOOK);
+}
+
+/* A question's hook has ended after a wait, or was late in coming. */
+static void on_answer(struct task *task) {
+  struct relay_lua *lua = task->policy->lua;
+  relay_verdict failure;
+  const relay_verdict *verdict = &task->verdict;
+
+  if (task->failed) {
+    log_failure(task);
+    fail_verdict(&failure);
+    verdict = &failure;
+  }
+  relay__lua_call_remove(lua, task->call);
+  forget_denied(task, verdict);
+  if (lua->relay != NULL)
+    relay_settle(lua->relay, task->call, verdict);
+  relay__lua_task_release(task);
+}
+
+static struct task *take_task(struct policy *policy,
+                              const struct event *event) {
+  struct task *task = relay__lua_task_take(policy, event->hook);
+
+  if (task == NULL)
+    return NULL;
+  task->event = event;
+  task->call = event->call;
+  task->subject = relay__lua_event_subject(event);
+  task->byte_count = event->byte_count;
+  return task;
+}
+
+/* Whether a hook ended its own subject. */
+static bool subject_is_gone(const struct relay_lua *lua,
+                            const struct event *event) {
+  relay_conn_info conn = {.size = sizeof(conn)};
+  relay_agent_info agent = {.size = sizeof(agent)};
+
+  if (lua->relay == NULL)
+    return true;
+  return event->conn.id != 0
+             ? relay_get_conn(lua->relay, event->conn.id, &conn) != 0
+             : relay_get_agent(lua->relay, event->agent.id, &agent) != 0;
+}
+
+/* Asks at once. */
+static int ask(struct relay_lua *lua, struct event *event,
+               relay_verdict *verdict) {
+  struct policy *policy = lua->policy;
+  struct task *task = take_task(policy, event);
+  int err = 0;
+
+  if (task == NULL)
+    return UV_ENOMEM;
+  task->on_end = on_answer;
+  if (relay__lua_task_run(task)) {
+    if (task->failed)
+      log_failure(task);
+    *verdict = task->verdict;
+    err = task->failed ? RELAY_EHOOK : 0;
+    if (err == 0 && subject_is_gone(lua, event))
+      verdict->answer = RELAY_DENY;
+    forget_denied(task, err != 0 ? NULL : verdict);
+    relay__lua_task_release(task);
+    return err;
+  }
+  if (subject_is_gone(lua, event) ||
+      relay__lua_call_add(lua, event->call, task, NULL) != 0) {
+    forget_denied(task, NULL);
+    relay__lua_task_kill(task);
+    verdict->answer = RELAY_DENY;
+    return 0;
+  }
+  verdict->answer = RELAY_DEFER;
+  return 0;
+}
+
+static int question(struct relay_lua *lua, struct event *event,
+                    relay_verdict *verdict) {
+  if (!has_hook(lua->policy, event->hook) && !lua->frozen)
+    return 0;
+  if (!is_busy(lua))
+    return ask(lua, event, verdict);
+  if (!enqueue(lua, event))
+    return UV_ENOMEM;
+  verdict->answer = RELAY_DEFER;
+  return 0;
+}
+
+/* ---- news ------------------------------------------------------------- */
+
+static void on_told(struct task *task) {
+  if (task->failed)
+    log_failure(task);
+  if (task->hook == HOOK_CLOSE || task->hook == HOOK_AGENT_GONE)
+    relay__lua_box_forget(task->policy, task->subject);
+  if (task->hook == HOOK_TICK) {
+    task->policy->ticking = false;
+    if (!isnan(task->number) && task->number > 0)
+      task->policy->lua->tick_ms = (uint64_t)ceil(task->number * 1000);
+  }
+  relay__lua_task_release(task);
+}
+
+static void tell_now(struct relay_lua *lua, const struct event *event) {
+  struct policy *policy = lua->policy;
+  struct task *task = NULL;
+
+  if (has_hook(policy, event->hook))
+    task = take_task(policy, event);
+  if (task != NULL) {
+    task->on_end = on_told;
+    if (event->hook == HOOK_TICK) {
+      policy->ticking = true;
+      relay__lua_task_limit(task, lua->options.wait_ms);
+    }
+    relay__lua_task_start(task);
+  } else if (event->hook == HOOK_CLOSE || event->hook == HOOK_AGENT_GONE) {
+    relay__lua_box_forget(policy, relay__lua_event_subject(event));
+  }
+  if (event->hook == HOOK_CLOSE || event->hook == HOOK_AGENT_GONE)
+    for (policy = lua->retired; policy != NULL; policy = policy->next)
+      relay__lua_box_forget(policy, relay__lua_event_subject(event));
+}
+
+static void tell(struct relay_lua *lua, const struct event *event) {
+  bool at_once = !is_busy(lua) && lua->queue == NULL;
+
+  if (!at_once)
+    at_once = !enqueue(lua, event) && !is_busy(lua);
+  if (at_once)
+    tell_now(lua, event);
+}
+
+/* ---- the queue's other end -------------------------------------------- */
+
+static void answer_queued(struct relay_lua *lua, struct event *event) {
+  relay_verdict verdict = {.size = sizeof(verdict)};
+  relay_verdict failure;
+  int err = 0;
+
+  relay__lua_call_remove(lua, event->call);
+  if (has_hook(lua->policy, event->hook))
+    err = ask(lua, event, &verdict);
+  if (verdict.answer == RELAY_DEFER && err == 0)
+    return;
+  fail_verdict(&failure);
+  if (lua->relay != NULL)
+    relay_settle(lua->relay, event->call, err == 0 ? &verdict : &failure);
+}
+
+void relay__lua_drain_queue(struct relay_lua *lua) {
+  while (lua->queue != NULL && !is_busy(lua)) {
+    struct event *event = lua->queue;
+
+    lua->queue = event->next;
+    if (lua->queue == NULL)
+      lua->queue_end = &lua->queue;
+    if (event->call == 0)
+      tell_now(lua, event);
+    else if (relay__lua_call_find(lua, event->call) != NULL)
+      answer_queued(lua, event);
+    free(event);
+  }
+}
+
+void relay__lua_drop_queue(struct relay_lua *lua) {
+  while (lua->queue != NULL) {
+    struct event *event = lua->queue;
+
+    lua->queue = event->next;
+    if (event->call != 0)
+      relay__lua_call_remove(lua, event->call);
+    free(event);
+  }
+  lua->queue_end = &lua->queue;
+}
+
+/* ---- the table -------------------------------------------------------- */
+
+static int on_auth(void *data, uint64_t call, const relay_agent_info *agent,
+                   const relay_credentials *credentials,
+                   relay_verdict *verdict) {
+  struct event event = {.hook = HOOK_AUTH,
+                        .call = call,
+                        .agent = *agent,
+                        .credential = credentials->id};
+
+  return question(data, &event, verdict);
+}
+
+static int on_allocate(void *data, uint64_t call, const relay_agent_info *agent,
+                       const relay_want *want, relay_verdict *verdict) {
+  struct event event = {
+      .hook = HOOK_ALLOCATE, .call = call, .agent = *agent, .want = *want};
+
+  return question(data, &event, verdict);
+}
+
+static int on_visitor(void *data, uint64_t call, const relay_conn_info *conn,
+                      const relay_agent_info *agents, size_t agent_count,
+                      relay_verdict *verdict) {
+  struct event event = {.hook = HOOK_VISITOR,
+                        .call = call,
+                        .conn = *conn,
+                        .agents = agents,
+                        .agent_count = agent_count};
+
+  return question(data, &event, verdict);
+}
+
+static int on_peek(void *data, uint64_t call, const relay_conn_info *conn,
+                   const void *bytes, size_t count, int eof,
+                   relay_verdict *verdict) {
+  struct event event = {.hook = HOOK_PEEK,
+                        .call = call,
+                        .conn = *conn,
+                        .bytes = bytes,
+                        .byte_count = count,
+                        .eof = eof};
+
+  return question(data, &event, verdict);
+}
+
+static void on_open(void *data, const relay_conn_info *conn) {
+  struct event event = {.hook = HOOK_OPEN, .conn = *conn};
+
+  tell(data, &event);
+}
+
+static void on_close(void *data, const relay_conn_info *conn) {
+  struct event event = {.hook = HOOK_CLOSE, .conn = *conn};
+
+  tell(data, &event);
+}
+
+static void on_agent_gone(void *data, const relay_agent_info *agent,
+                          int reason) {
+  struct event event = {
+      .hook = HOOK_AGENT_GONE, .agent = *agent, .reason = reason};
+
+  tell(data, &event);
+}
+
+static uint64_t on_tick(void *data, uint64_t now_ms) {
+  struct relay_lua *lua = data;
+  struct event event = {.hook = HOOK_TICK};
+
+  (void)now_ms;
+  if (!is_busy(lua) && !lua->policy->ticking &&
+      has_hook(lua->policy, HOOK_TICK))
+    tell_now(lua, &event);
+  return lua->tick_ms;
+}
+
+static int on_log(void *data, const relay_log_record *record) {
+  struct relay_lua *lua = data;
+
+  return relay__lua_log_hook(lua->policy, record);
+}
+
+static void on_cancel(void *data, uint64_t id) {
+  struct relay_lua *lua = data;
+  struct call *call = relay__lua_call_find(lua, id);
+  struct task *task;
+
+  if (call == NULL)
+    return;
+  task = call->task;
+  relay__lua_call_remove(lua, id); /* a queued one is skipped then */
+  if (task == NULL)
+    return;
+  forget_denied(task, NULL);
+  relay__lua_task_kill(task);
+}
+
+void relay__lua_init_table(struct relay_lua *lua) {
+  lua->table = (relay_policy){
+      .size = sizeof(lua->table),
+      .data = lua,
+      .auth = on_auth,
+      .allocate = on_allocate,
+      .visitor = on_visitor,
+      .peek = on_peek,
+      .open = on_open,
+      .close = on_close,
+      .agent_gone = on_agent_gone,
+      .tick = on_tick,
+      .log = on_log,
+      .cancel = on_cancel,
+  };
+}
+
+bool relay__lua_run_life(struct policy *policy, const struct event *event,
+                         void (*on_end)(struct task *task), void *data,
+                         struct task **out) {
+  struct task *task;
+
+  *out = NULL;
+  if (!has_hook(policy, event->hook))
+    return true;
+  task = take_task(policy, event);
+  *out = task;
+  if (task == NULL) {
+    memcpy(policy->error, "not enough memory", sizeof("not enough memory"));
+    return false;
+  }
+  task->on_end = on_end;
+  task->data = data;
+  relay__lua_task_limit(task, policy->lua->options.wait_ms);
+  relay__lua_task_start(task);
+  return false;
+}

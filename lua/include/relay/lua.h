@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A policy written in Lua 5.4: a script returns a table of functions, and this
+ * is the relay_policy that calls them. It stands on <relay/relay.h> alone.
+ *
+ *   relay_lua_new      loads the script and checks what it returned
+ *   relay_lua_start    runs its `start`; then make the relay, with
+ *   relay_lua_policy   as its policy, and
+ *   relay_lua_attach   bind the two together
+ *   relay_lua_reload   as often as wanted
+ *   relay_lua_close    once the relay is closed
+ *
+ * Every hook runs in a coroutine of its own and may wait; a script's errors,
+ * endless loops and hunger for memory end the hook and nothing else. Every
+ * call is made on the thread of the loop, and none from within a log function.
+ */
+#ifndef RELAY_LUA_H
+#define RELAY_LUA_H
+
+#include <relay/relay.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct relay_lua relay_lua_t;
+
+/* A whole line for the log, made by the script's `log` hook. Its bytes are the
+   script's own; `text` is terminated. */
+typedef void (*relay_lua_line_fn)(void *data, relay_log_level level,
+                                  const char *text, size_t length);
+
+typedef struct relay_lua_options {
+  size_t size;
+  const char *script;     /* path, as it is to appear in errors. Copied */
+  size_t memory_bytes;    /* most that one loaded script may hold */
+  unsigned budget_ms;     /* CPU time of one entry into the script */
+  unsigned load_ms;       /* CPU time of loading it */
+  uint64_t wait_ms;       /* longest wait in start, save, stop and tick */
+  uint64_t drain_ms;      /* how long hooks under way outlive a reload */
+  int unsafe;             /* 1: the whole standard library, bytecode too */
+  relay_log_fn log;       /* NULL: nothing is logged */
+  relay_lua_line_fn line; /* NULL: such a line goes to `log` as an event */
+  void *log_data;
+} relay_lua_options;
+
+/* Fills every option with its default. */
+RELAY_API void relay_lua_options_init(relay_lua_options *options, size_t size);
+
+/*
+ * Loads the script: it is run, and the table it returns is checked. 0; or
+ * UV_ENOMEM; or RELAY_EHOOK, and then `error` (may be NULL) holds one line,
+ * "FILE:LINE: what is wrong". On failure nothing is left but closing handles.
+ */
+RELAY_API int relay_lua_new(relay_lua_t **out, struct uv_loop_s *loop,
+                            const relay_lua_options *options, char *error,
+                            size_t error_size);
+
+/* `error` is NULL when it went well. */
+typedef void (*relay_lua_done_fn)(void *data, const char *error);
+
+/* Runs the script's `start`. `on_started` is called once: from within, or
+   later if `start` waits. */
+RELAY_API void relay_lua_start(relay_lua_t *lua, relay_lua_done_fn on_started,
+                               void *data);
+
+/* The policy to hand to relay_new. Good until relay_lua_close. */
+RELAY_API const relay_policy *relay_lua_policy(relay_lua_t *lua);
+
+/*
+ * Gives the script its relay, and opens what it asked for with relay.listen;
+ * a negative code when one of these cannot be had, said in `error`. NULL takes
+ * the relay away: to be called when relay_close was, before the loop runs on.
+ */
+RELAY_API int relay_lua_attach(relay_lua_t *lua, relay_t *relay, char *error,
+                               size_t error_size);
+
+/*
+ * Loads the script anew: save, start, swap, stop; whatever fails on the way
+ * leaves the old one in force and is logged. It begins in the next turn of the
+ * loop, and goes on by itself; one that is asked for meanwhile follows it.
+ * UV_ECANCELED after relay_lua_close.
+ */
+RELAY_API int relay_lua_reload(relay_lua_t *lua);
+
+/* Runs `stop("exit")`, then frees everything and calls `on_close` (may be
+   NULL) from the loop. Idempotent. */
+RELAY_API void relay_lua_close(relay_lua_t *lua, relay_close_fn on_close,
+                               void *data);
+
+/* Calls `visit` for each of the script's options, named as on a command line
+   ("max-agents"); a nonzero answer stops and is returned. */
+RELAY_API int relay_lua_each_option(relay_lua_t *lua,
+                                    int (*visit)(void *data, const char *key,
+                                                 const char *value),
+                                    void *data);
+
+/* Whether the script defines a hook; the names, NULL-terminated. */
+RELAY_API int relay_lua_has_hook(const relay_lua_t *lua, const char *name);
+RELAY_API const char *const *relay_lua_hooks(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the Lua policy share. Words:
+ *
+ *   relay_lua  what the host holds; outlives every script it loads
+ *   policy     one loaded script: a Lua state and all that belongs to it
+ *   task       a pooled coroutine, running or waiting on behalf of a hook
+ *   event      what the core told us, on its way into a hook
+ *   box        what a script holds of a conn or an agent: an id
+ *
+ * Law: Lua is entered in two ways only, relay__lua_task_run and
+ * relay__lua_protect, and nothing that allocates is called on a state outside
+ * of them. While a script runs, no other hook of it starts: events wait in a
+ * queue and are told from the loop. (`log` is the exception.)
+ */
+#ifndef RELAY_LUA_PRIVATE_H
+#define RELAY_LUA_PRIVATE_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "include/relay/lua.h"
+
+#define HOOK_MAP(X)                                                            \
+  X(START, start)                                                              \
+  X(SAVE, save)                                                                \
+  X(STOP, stop)                                                                \
+  X(AUTH, auth)                                                                \
+  X(ALLOCATE, allocate)                                                        \
+  X(VISITOR, visitor)                                                          \
+  X(PEEK, peek)                                                                \
+  X(OPEN, open)                                                                \
+  X(CLOSE, close)                                                              \
+  X(AGENT_GONE, agent_gone)                                                    \
+  X(TICK, tick)                                                                \
+  X(LOG, log)
+
+enum hook {
+#define HOOK_ENUM(upper, lower) HOOK_##upper,
+  HOOK_MAP(HOOK_ENUM)
+#undef HOOK_ENUM
+      HOOK_COUNT,
+  HOOK_NONE = HOOK_COUNT /* a task of the script's own: spawn, every */
+};
+
+extern const char *const relay__lua_hook_names[HOOK_COUNT + 2];
+
+#define PEEK_MAX 4096
+#define TICK_MS 1000
+#define ERROR_MAX 4096
+
+struct policy;
+struct task;
+
+/* ---- events ----------------------------------------------------------- */
+
+/* Borrowed texts; relay__lua_event_copy makes one that owns them. */
+struct event {
+  struct event *next;
+  enum hook hook;
+  uint64_t call; /* of a question */
+  int reason;
+  int eof;
+  relay_conn_info conn;
+  relay_agent_info agent;
+  const relay_agent_info *agents;
+  size_t agent_count;
+  const char *credential;
+  relay_want want;
+  const void *bytes; /* peek; start: what `save` gave */
+  size_t byte_count;
+  const char *text; /* stop: why */
+};
+
+struct event *relay__lua_event_copy(const struct event *event);
+/* Pushes the arguments of the event's hook; returns their number. */
+int relay__lua_event_push(lua_State *L, const struct event *event);
+/* The conn or agent it is about; 0: none. */
+uint64_t relay__lua_event_subject(const struct event *event);
+
+/* ---- tasks ------------------------------------------------------------ */
+
+struct task {
+  struct policy *policy;
+  struct task *next_all;
+  struct task *next_idle;
+  lua_State *co; /* anchored by `ref` */
+  int ref;
+  uint64_t generation; /* of each use: what waits keeps it */
+  enum hook hook;
+  bool busy;      /* in use */
+  bool running;   /* on the C stack */
+  bool cancelled; /* to be killed as soon as it stops running */
+  bool failed;
+  bool doomed; /* the hook closed what it decides on: `reason` says why */
+  const struct event *event; /* until the first wait */
+  uint64_t call;
+  uint64_t subject;
+  size_t byte_count;                 /* what peek was shown */
+  void (*on_end)(struct task *task); /* after a wait; failed: see above */
+  void *data;
+  void *owned; /* freed with free() when the task ends */
+  uv_timer_t sleep;
+  uv_timer_t limit;
+  unsigned handles;
+  double number; /* tick: its answer; NAN: none */
+  relay_verdict verdict;
+  char reason[256];
+  char name[128];
+  char host[256];
+};
+
+/* A fresh one, or NULL without memory. */
+struct task *relay__lua_task_take(struct policy *policy, enum hook hook);
+/* Runs it, from its start or from its wait. True: it ended. */
+bool relay__lua_task_run(struct task *task);
+/* Runs it, and its on_end if it ended. */
+void relay__lua_task_start(struct task *task);
+/* As above if this use of it still waits. */
+void relay__lua_task_wake(struct task *task, uint64_t generation);
+void relay__lua_task_release(struct task *task);
+/* Ends it where it stands, without on_end. */
+void relay__lua_task_kill(struct task *task);
+/* Fails it after so long, unless it has ended. */
+void relay__lua_task_limit(struct task *task, uint64_t ms);
+/* Wakes it after so long. */
+void relay__lua_task_sleep(struct task *task, uint64_t ms);
+void relay__lua_tasks_close(struct policy *policy);
+
+/* Reads the results from `first` to the top into the task's verdict. Sets an
+   error on top and returns false when they are not what the hook may give. */
+bool relay__lua_verdict_read(lua_State *L, struct task *task, int first);
+
+/* ---- policies --------------------------------------------------------- */
+
+struct listen {
+  char host[64]; /* "": as the relay listens */
+  unsigned port;
+};
+#define LISTENS_MAX 64
+
+struct policy {
+  struct relay_lua *lua;
+  struct policy *next; /* retired ones */
+  lua_State *L;
+  size_t memory_bytes;
+  uint64_t limit_ns; /* of this entry */
+  uint64_t entry_ns; /* 0: not yet looked at */
+  int hooks[HOOK_COUNT];
+  int boxes; /* a table: id to box */
+  struct task *tasks;
+  struct task *idle;
+  unsigned idle_count;
+  unsigned busy_count;
+  struct task *current;
+  struct every *everies;
+  uint64_t next_every;
+  struct listen listens[LISTENS_MAX];
+  unsigned listen_count;
+  char *options; /* "key\0value\0…\0" */
+  size_t options_size;
+  void *saved; /* what `save` gave */
+  size_t saved_size;
+  uint64_t retired_ms;
+  unsigned handles; /* and requests under way */
+  bool closing;
+  bool in_log;
+  bool ticking;
+  uv_timer_t drain;
+  char error[ERROR_MAX]; /* the last failure, with its traceback */
+};
+
+static inline struct policy *relay__lua_policy_of(lua_State *L) {
+  return *(struct policy **)lua_getextraspace(L);
+}
+
+/* An empty state with its limits. NULL without memory. */
+struct policy *relay__lua_policy_new(struct relay_lua *lua);
+/* Kills its tasks and frees it once its handles have closed. */
+void relay__lua_policy_close(struct policy *policy);
+/* One handle or request less; frees a closed policy with the last. */
+void relay__lua_policy_unhold(struct policy *policy);
+/* Calls `body` with `data` as light userdata, caught and within limits: LUA_OK,
+   or a status, and the policy's `error` says why. */
+int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
+                       unsigned budget_ms);
+void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms);
+void relay__lua_budget_arm(lua_State *L);
+/* A message handler: adds a traceback to whatever was thrown. */
+int relay__lua_traceback(lua_State *L);
+/* Takes the error on top of the stack into the policy's `error`. */
+void relay__lua_keep_error(struct policy *policy, lua_State *L);
+/* Cuts the traceback off. */
+void relay__lua_first_line(char *text);
+
+/* Reads and runs the script, and checks its table. Or `error` says why. */
+int relay__lua_load(struct policy *policy);
+/* Renders `options = {…}`, on top of the stack. Raises. */
+void relay__lua_options_read(lua_State *L, struct policy *policy);
+/* The name nearest to a mistyped one, or NULL. */
+const char *relay__lua_nearest(const char *word, const char *const *names);
+/* Raises "… (did you mean …?)". */
+int relay__lua_unknown(lua_State *L, const char *what, const char *word,
+                       const char *const *names);
+
+void relay__lua_sandbox(lua_State *L, struct policy *policy);
+
+/* A plain value, in bytes that another state can read. NULL, and why: not
+   plain, or no memory. */
+void *relay__lua_pack(lua_State *L, int index, size_t *size, const char **why);
+void relay__lua_unpack(lua_State *L, const void *bytes, size_t size);
+
+/* ---- boxes ------------------------------------------------------------ */
+
+void relay__lua_push_conn(lua_State *L, uint64_t id);
+void relay__lua_push_agent(lua_State *L, uint64_t id);
+/* Those in their last hook: fields are read from the event. */
+void relay__lua_push_final(lua_State *L, const struct event *event);
+void relay__lua_set_eof(lua_State *L, int index, bool eof);
+/* Only alive, data and tostring work from now on. Safe anywhere. */
+void relay__lua_box_forget(struct policy *policy, uint64_t id);
+/* Whether the value is an agent; its id, 0 once it is gone. */
+bool relay__lua_is_agent(lua_State *L, int index, uint64_t *id);
+void relay__lua_open_objects(lua_State *L);
+
+/* ---- waiting ---------------------------------------------------------- */
+
+/* The task that may wait here; raises when none may. */
+struct task *relay__lua_wait_begin(lua_State *L, const char *what);
+/* Yields to the engine; `then` goes on. */
+int relay__lua_wait(lua_State *L, lua_KFunction then);
+/* Whether the coroutine stands in an engine wait. */
+bool relay__lua_is_waiting(lua_State *co);
+void relay__lua_open_coroutine(lua_State *L);
+int relay__lua_sleep(lua_State *L);
+int relay__lua_resolve(lua_State *L);
+uint64_t relay__lua_check_ms(lua_State *L, int index);
+
+/* ---- what a script calls ---------------------------------------------- */
+
+/* Leaves the table `relay` on top. */
+void relay__lua_open_api(lua_State *L);
+int relay__lua_print(lua_State *L);
+int relay__lua_spawn(lua_State *L);
+int relay__lua_every(lua_State *L);
+void relay__lua_everies_close(struct policy *policy);
+void relay__lua_open_every(lua_State *L);
+void relay__lua_open_kv(lua_State *L);
+void relay__lua_kv_close(struct relay_lua *lua);
+void relay__lua_open_cidr(lua_State *L);
+int relay__lua_cidr(lua_State *L);
+/* Adds sni, http_host and ssh to the table on top. */
+void relay__lua_open_peek(lua_State *L);
+
+/* ---- the whole -------------------------------------------------------- */
+
+struct call {
+  uint64_t id;
+  struct task *task;
+  struct event *queued; /* or it waits for its hook to be called */
+  struct call *next;
+};
+
+#define ERRORS_KEPT 16
+#define CALL_BUCKETS 1024
+
+struct relay_lua {
+  uv_loop_t *loop;
+  relay_t *relay;
+  relay_lua_options options;
+  char *script;
+  relay_policy table;
+  struct policy *policy;  /* in force */
+  struct policy *coming;  /* being started */
+  struct policy *retired; /* finishing what they began */
+  struct call *calls[CALL_BUCKETS];
+  struct kv_entry *kv;
+  size_t kv_bytes;
+  struct event *queue;
+  struct event **queue_end;
+  struct spawned *spawned;
+  struct spawned **spawned_end;
+  unsigned inside; /* a script runs */
+  bool frozen;     /* between save and swap: events queue */
+  bool reload_wanted;
+  bool reloading;
+  bool stopping; /* relay_lua_close was called */
+  bool closing;
+  uint64_t tick_ms;
+  uv_idle_t soon;
+  uv_timer_t sweep; /* of kv */
+  unsigned handles;
+  unsigned policies;
+  relay_lua_done_fn on_started;
+  void *started_data;
+  relay_close_fn on_close;
+  void *close_data;
+  struct {
+    uint64_t hash;
+    uint64_t logged_ms;
+    uint64_t repeated;
+  } errors[ERRORS_KEPT];
+};
+
+void relay__lua_check_closed(struct relay_lua *lua);
+/* Looks at the queues from the loop. */
+void relay__lua_wake_soon(struct relay_lua *lua);
+void relay__lua_init_table(struct relay_lua *lua);
+
+int relay__lua_call_add(struct relay_lua *lua, uint64_t id, struct task *task,
+                        struct event *queued);
+struct call *relay__lua_call_find(struct relay_lua *lua, uint64_t id);
+void relay__lua_call_remove(struct relay_lua *lua, uint64_t id);
+
+/* Tells or asks what is in the queue. */
+void relay__lua_drain_queue(struct relay_lua *lua);
+void relay__lua_drop_queue(struct relay_lua *lua);
+void relay__lua_run_spawned(struct relay_lua *lua);
+void relay__lua_drop_spawned(struct policy *policy);
+
+/* Runs a hook that answers nobody; `on_end` also when there is no such hook
+   (then with task NULL is never called: true is returned at once). */
+bool relay__lua_run_life(struct policy *policy, const struct event *event,
+                         void (*on_end)(struct task *task), void *data,
+                         struct task **out);
+
+void relay__lua_reload_begin(struct relay_lua *lua);
+int relay__lua_open_listens(struct policy *policy, const struct policy *before,
+                            char *error, size_t size);
+
+void relay__lua_log(struct relay_lua *lua, relay_log_level level,
+                    const char *event, const relay_log_field *fields,
+                    size_t count);
+/* The policy's `error`, once in a while if it is always the same. */
+void relay__lua_log_failure(struct policy *policy, const char *where);
+int relay__lua_log_hook(struct policy *policy, const relay_log_record *record);
+
+#endif

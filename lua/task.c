@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tasks: coroutines in which hooks run. The core enters one with a light C
+ * function and light userdata, which need no memory; arguments are made and
+ * results are read inside, where an error is caught. One that ended well goes
+ * back to the pool as it is; one that failed is thrown away.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "private.h"
+
+#define IDLE_MAX 256
+
+/* No hook returns more; what is beyond is not looked at. */
+#define RESULTS_MAX 2
+
+/* ---- inside the coroutine --------------------------------------------- */
+
+static int after(lua_State *L, int status, lua_KContext context) {
+  struct task *task = (struct task *)context;
+
+  if (status != LUA_OK && status != LUA_YIELD) {
+    relay__lua_keep_error(task->policy, L);
+    task->failed = true;
+    return 0;
+  }
+  if (lua_gettop(L) > 1 + RESULTS_MAX)
+    lua_settop(L, 1 + RESULTS_MAX);
+  if (!relay__lua_verdict_read(L, task, 2)) {
+    relay__lua_keep_error(task->policy, L);
+    task->failed = true;
+  }
+  return 0;
+}
+
+/* (task, …): for a task of the script's own, its function and arguments. */
+static int run(lua_State *L) {
+  struct task *task = lua_touserdata(L, 1);
+  int count;
+
+  lua_pushcfunction(L, relay__lua_traceback);
+  lua_replace(L, 1);
+  if (task->hook == HOOK_NONE) {
+    count = lua_gettop(L) - 2;
+  } else {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, task->policy->hooks[task->hook]);
+    count = relay__lua_event_push(L, task->event);
+  }
+  return after(L,
+               lua_pcallk(L, count, LUA_MULTRET, 1, (lua_KContext)task, after),
+               (lua_KContext)task);
+}
+
+/* ---- the pool --------------------------------------------------------- */
+
+static int make_coroutine(lua_State *L) {
+  struct task *task = lua_touserdata(L, 1);
+
+  lua_State *co = lua_newthread(L);
+  task->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  task->co = co;
+  return 0;
+}
+
+static void on_sleep_over(uv_timer_t *timer) {
+  struct task *task = timer->data;
+
+  relay__lua_task_wake(task, task->generation);
+}
+
+static struct task *make_task(struct policy *policy) {
+  struct task *task = calloc(1, sizeof(*task));
+
+  if (task == NULL)
+    return NULL;
+  task->policy = policy;
+  task->ref = LUA_NOREF;
+  uv_timer_init(policy->lua->loop, &task->sleep);
+  uv_timer_init(policy->lua->loop, &task->limit);
+  task->sleep.data = task->limit.data = task;
+  task->handles = 2;
+  policy->handles++;
+  task->next_all = policy->tasks;
+  policy->tasks = task;
+  return task;
+}
+
+struct task *relay__lua_task_take(struct policy *policy, enum hook hook) {
+  struct task *task = policy->idle;
+
+  if (task != NULL) {
+    policy->idle = task->next_idle;
+    policy->idle_count--;
+  } else {
+    task = make_task(policy);
+    if (task == NULL)
+      return NULL;
+  }
+  task->next_idle = NULL;
+  if (task->co == NULL &&
+      relay__lua_protect(policy, make_coroutine, task,
+                         policy->lua->options.budget_ms) != LUA_OK) {
+    task->next_idle = policy->idle;
+    policy->idle = task;
+    policy->idle_count++;
+    return NULL;
+  }
+  task->generation++;
+  task->hook = hook;
+  task->busy = true;
+  task->cancelled = task->failed = task->doomed = false;
+  task->event = NULL;
+  task->call = task->subject = 0;
+  task->on_end = NULL;
+  task->number = NAN;
+  memset(&task->verdict, 0, sizeof(task->verdict));
+  task->verdict.size = sizeof(task->verdict);
+  policy->busy_count++;
+  return task;
+}
+
+static void drop_coroutine(struct task *task) {
+  if (task->co == NULL)
+    return;
+  luaL_unref(task->policy->L, LUA_REGISTRYINDEX, task->ref);
+  task->co = NULL;
+  task->ref = LUA_NOREF;
+}
+
+static void on_task_closed(uv_handle_t *handle) {
+  struct task *task = handle->data;
+  struct policy *policy = task->policy;
+
+  if (--task->handles != 0)
+    return;
+  free(task);
+  relay__lua_policy_unhold(policy);
+}
+
+static void close_task(struct task *task) {
+  struct task **at = &task->policy->tasks;
+
+  while (*at != task)
+    at = &(*at)->next_all;
+  *at = task->next_all;
+  drop_coroutine(task);
+  uv_close((uv_handle_t *)&task->sleep, on_task_closed);
+  uv_close((uv_handle_t *)&task->limit, on_task_closed);
+}
+
+void relay__lua_task_release(struct task *task) {
+  struct policy *policy = task->policy;
+
+  if (!task->busy)
+    return;
+  task->busy = false;
+  task->generation++;
+  policy->busy_count--;
+  uv_timer_stop(&task->sleep);
+  uv_timer_stop(&task->limit);
+  free(task->owned);
+  task->owned = NULL;
+  if (policy->idle_count >= IDLE_MAX) {
+    close_task(task);
+    return;
+  }
+  task->next_idle = policy->idle;
+  policy->idle = task;
+  policy->idle_count++;
+}
+
+/* ---- running ---------------------------------------------------------- */
+
+static void enter(struct task *task) {
+  struct policy *policy = task->policy;
+
+  policy->current = task;
+  policy->lua->inside++;
+  task->running = true;
+  relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
+  relay__lua_budget_arm(task->co);
+}
+
+static void leave(struct task *task) {
+  task->running = false;
+  task->policy->current = NULL;
+  task->policy->lua->inside--;
+}
+
+static void reset_coroutine(struct task *task) {
+  struct policy *policy = task->policy;
+
+  /* Its to-be-closed variables are closed here: within limits, and they may
+     not wait. */
+  policy->lua->inside++;
+  relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
+#if LUA_VERSION_RELEASE_NUM >= 50406
+  lua_closethread(task->co, policy->L);
+#else
+  lua_resetthread(task->co);
+#endif
+  policy->lua->inside--;
+  drop_coroutine(task);
+}
+
+bool relay__lua_task_run(struct task *task) {
+  lua_State *co = task->co;
+  int status, count;
+
+  if (lua_status(co) == LUA_YIELD) {
+    lua_pop(co, 1); /* the mark of its wait */
+    count = 0;
+  } else {
+    count = lua_gettop(co) + 1;
+    lua_pushcfunction(co, run);
+    lua_insert(co, 1);
+    lua_pushlightuserdata(co, task);
+    lua_insert(co, 2);
+  }
+  enter(task);
+  status = lua_resume(co, task->policy->L, count, &count);
+  leave(task);
+  task->event = NULL;
+  if (status == LUA_YIELD && relay__lua_is_waiting(co) && !task->cancelled &&
+      !task->doomed)
+    return false;
+  if (task->doomed) {
+    task->verdict.answer = RELAY_DENY;
+    task->verdict.reason = task->reason;
+  }
+  if (status == LUA_OK) {
+    lua_settop(co, 0);
+    task->failed = task->failed && !task->doomed;
+    return true;
+  }
+  if (task->doomed) {
+    reset_coroutine(task);
+    return true;
+  }
+  if (status == LUA_YIELD && !task->cancelled)
+    memcpy(task->policy->error, "a hook cannot yield",
+           sizeof("a hook cannot yield"));
+  else if (status != LUA_YIELD)
+    relay__lua_keep_error(task->policy, co);
+  task->failed = true;
+  reset_coroutine(task);
+  return true;
+}
+
+void relay__lua_task_start(struct task *task) {
+  if (!relay__lua_task_run(task))
+    return;
+  if (task->cancelled || task->on_end == NULL)
+    relay__lua_task_release(task);
+  else
+    task->on_end(task);
+}
+
+void relay__lua_task_wake(struct task *task, uint64_t generation) {
+  if (task->busy && !task->running && task->generation == generation)
+    relay__lua_task_start(task);
+}
+
+void relay__lua_task_kill(struct task *task) {
+  if (task->running) {
+    task->cancelled = true;
+    return;
+  }
+  if (task->co != NULL)
+    reset_coroutine(task);
+  relay__lua_task_release(task);
+}
+
+/* Its time to wait is over. */
+static void on_limit(uv_timer_t *timer) {
+  static const char text[] = "it waited too long";
+  struct task *task = timer->data;
+
+  if (!task->busy)
+    return;
+  reset_coroutine(task);
+  memcpy(task->policy->error, text, sizeof(text));
+  task->failed = true;
+  if (task->on_end != NULL)
+    task->on_end(task);
+  else
+    relay__lua_task_release(task);
+}
+
+void relay__lua_task_limit(struct task *task, uint64_t ms) {
+  uv_timer_start(&task->limit, on_limit, ms, 0);
+}
+
+void relay__lua_task_sleep(struct task *task, uint64_t ms) {
+  uv_timer_start(&task->sleep, on_sleep_over, ms, 0);
+}
+
+void relay__lua_tasks_close(struct policy *policy) {
+  struct task *task;
+
+  for (task = policy->tasks; task != NULL; task = task->next_all)
+    if (task->busy && task->call != 0)
+      relay__lua_call_remove(policy->lua, task->call);
+  while (policy->tasks != NULL) {
+    task = policy->tasks;
+    if (task->busy && task->co != NULL)
+      reset_coroutine(task);
+    free(task->owned);
+    task->owned = NULL;
+    task->busy = false;
+    task->generation++;
+    close_task(task);
+  }
+  policy->idle = NULL;
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting. A C function that waits yields a mark that only the engine knows.
+ * Inside a coroutine of the script's own (a library's, say) the mark passes
+ * through resume and wrap, which yield it in turn, up to the hook; what that
+ * coroutine yields itself stays between it and who resumed it. The mark stays
+ * on top of a waiting coroutine's stack: nobody else can resume it meanwhile.
+ */
+#include <arpa/inet.h>
+#include <math.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "private.h"
+
+static const char mark = 'w';
+
+bool relay__lua_is_waiting(lua_State *co) {
+  return lua_status(co) == LUA_YIELD && lua_gettop(co) > 0 &&
+         lua_touserdata(co, -1) == (void *)&mark;
+}
+
+struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
+  struct task *task = relay__lua_policy_of(L)->current;
+
+  if (task == NULL || !lua_isyieldable(L))
+    luaL_error(L, "%s cannot wait here", what);
+  return task;
+}
+
+int relay__lua_wait(lua_State *L, lua_KFunction then) {
+  lua_pushlightuserdata(L, (void *)&mark);
+  return lua_yieldk(L, 1, 0, then);
+}
+
+/* ---- sleep ------------------------------------------------------------ */
+
+uint64_t relay__lua_check_ms(lua_State *L, int index) {
+  lua_Number seconds = luaL_checknumber(L, index);
+
+  luaL_argcheck(L, seconds >= 0 && seconds < 1e9, index,
+                "not a number of seconds");
+  return (uint64_t)ceil(seconds * 1000);
+}
+
+static int after_sleep(lua_State *L, int status, lua_KContext context) {
+  (void)L;
+  (void)status;
+  (void)context;
+  return 0;
+}
+
+int relay__lua_sleep(lua_State *L) {
+  uint64_t ms = relay__lua_check_ms(L, 1);
+  struct task *task = relay__lua_wait_begin(L, "relay.sleep");
+
+  relay__lua_task_sleep(task, ms);
+  return relay__lua_wait(L, after_sleep);
+}
+
+/* ---- resolve ---------------------------------------------------------- */
+
+#define ADDRESSES_MAX 16
+
+struct lookup {
+  uv_getaddrinfo_t request;
+  struct policy *policy;
+  struct task *task;
+  uint64_t generation;
+};
+
+struct addresses {
+  int status;
+  int count;
+  char text[ADDRESSES_MAX][INET6_ADDRSTRLEN];
+};
+
+static struct addresses *read_addresses(int status,
+                                        const struct addrinfo *found) {
+  struct addresses *list = calloc(1, sizeof(*list));
+
+  if (list == NULL)
+    return NULL;
+  list->status = status;
+  for (; found != NULL && list->count < ADDRESSES_MAX; found = found->ai_next) {
+    char *text = list->text[list->count];
+    int err = found->ai_family == AF_INET
+                  ? uv_ip4_name((const struct sockaddr_in *)found->ai_addr,
+                                text, INET6_ADDRSTRLEN)
+                  : uv_ip6_name((const struct sockaddr_in6 *)found->ai_addr,
+                                text, INET6_ADDRSTRLEN);
+
+    if (err == 0)
+      list->count++;
+  }
+  return list;
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status,
+                        struct addrinfo *found) {
+  struct lookup *lookup = request->data;
+  struct policy *policy = lookup->policy;
+  struct task *task = lookup->task;
+
+  if (!policy->closing && task->generation == lookup->generation) {
+    free(task->owned);
+    task->owned = read_addresses(status, found);
+    relay__lua_task_wake(task, lookup->generation);
+  }
+  uv_freeaddrinfo(found);
+  free(lookup);
+  relay__lua_policy_unhold(policy);
+}
+
+static int after_resolve(lua_State *L, int status, lua_KContext context) {
+  const struct addresses *list = relay__lua_policy_of(L)->current->owned;
+  int i;
+
+  (void)status;
+  (void)context;
+  if (list == NULL || list->status != 0) {
+    lua_pushnil(L);
+    lua_pushstring(L, uv_strerror(list == NULL ? UV_ENOMEM : list->status));
+    return 2;
+  }
+  lua_createtable(L, list->count, 0);
+  for (i = 0; i < list->count; i++) {
+    lua_pushstring(L, list->text[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+int relay__lua_resolve(lua_State *L) {
+  const char *host = luaL_checkstring(L, 1);
+  struct task *task = relay__lua_wait_begin(L, "relay.resolve");
+  struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+  struct lookup *lookup = calloc(1, sizeof(*lookup));
+  int err = UV_ENOMEM;
+
+  if (lookup != NULL) {
+    lookup->request.data = lookup;
+    lookup->policy = task->policy;
+    lookup->task = task;
+    lookup->generation = task->generation;
+    err = uv_getaddrinfo(task->policy->lua->loop, &lookup->request, on_resolved,
+                         host, NULL, &hints);
+  }
+  if (err != 0) {
+    free(lookup);
+    lua_pushnil(L);
+    lua_pushstring(L, uv_strerror(err));
+    return 2;
+  }
+  task->policy->handles++;
+  return relay__lua_wait(L, after_resolve);
+}
+
+/* ---- a script's own coroutines ---------------------------------------- */
+
+static lua_State *check_coroutine(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+
+  luaL_argexpected(L, co != NULL, 1, "coroutine");
+  return co;
+}
+
+static int resume_on(lua_State *L, int status, lua_KContext context);
+
+/* Resumes `co` with `count` arguments on its stack. -1: it failed, the error
+   is on top of L; else its results are. */
+static int resume(lua_State *L, lua_State *co, int count, lua_KContext wraps) {
+  int results;
+  int status = lua_resume(co, L, count, &results);
+
+  if (status == LUA_YIELD && relay__lua_is_waiting(co)) {
+    lua_settop(L, 1);
+    lua_pushlightuserdata(L, (void *)&mark);
+    return lua_yieldk(L, 1, wraps, resume_on);
+  }
+  if (status != LUA_OK && status != LUA_YIELD) {
+    lua_xmove(co, L, 1);
+    return -1;
+  }
+  if (!lua_checkstack(L, results + 1)) {
+    lua_pop(co, results);
+    lua_pushliteral(L, "too many results to resume");
+    return -1;
+  }
+  lua_xmove(co, L, results);
+  return results;
+}
+
+/* What resume and wrap return. */
+static int deliver(lua_State *L, lua_State *co, int results, bool wraps) {
+  if (results >= 0 && wraps)
+    return results;
+  if (results >= 0) {
+    lua_pushboolean(L, 1);
+    lua_insert(L, -(results + 1));
+    return results + 1;
+  }
+  if (!wraps) {
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
+  }
+  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD)
+    lua_resetthread(co);
+  if (lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+/* L's stack: the coroutine at 1. Its wait is over. */
+static int resume_on(lua_State *L, int status, lua_KContext wraps) {
+  lua_State *co = lua_tothread(L, 1);
+
+  (void)status;
+  lua_settop(L, 1);
+  lua_pop(co, 1); /* the mark */
+  return deliver(L, co, resume(L, co, 0, wraps), wraps != 0);
+}
+
+static int resume_first(lua_State *L, lua_State *co, lua_KContext wraps) {
+  int count = lua_gettop(L) - 1;
+  int results = -1;
+
+  if (relay__lua_is_waiting(co))
+    lua_pushliteral(L, "cannot resume a coroutine that waits");
+  else if (!lua_checkstack(co, count))
+    lua_pushliteral(L, "too many arguments to resume");
+  else if (lua_status(co) == LUA_OK && lua_gettop(co) == 0)
+    lua_pushliteral(L, "cannot resume dead coroutine");
+  else {
+    lua_xmove(L, co, count);
+    results = resume(L, co, count, wraps);
+  }
+  return deliver(L, co, results, wraps != 0);
+}
+
+static int coroutine_resume(lua_State *L) {
+  return resume_first(L, check_coroutine(L), 0);
+}
+
+static int call_wrapped(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  return resume_first(L, lua_tothread(L, 1), 1);
+}
+
+static int coroutine_wrap(lua_State *L) {
+  lua_State *co;
+
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  co = lua_newthread(L);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, co, 1);
+  lua_pushcclosure(L, call_wrapped, 1);
+  return 1;
+}
+
+static int coroutine_close(lua_State *L) {
+  if (relay__lua_is_waiting(check_coroutine(L)))
+    return luaL_error(L, "cannot close a coroutine that waits");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+void relay__lua_open_coroutine(lua_State *L) {
+  lua_getglobal(L, "coroutine");
+  lua_pushcfunction(L, coroutine_resume);
+  lua_setfield(L, -2, "resume");
+  lua_pushcfunction(L, coroutine_wrap);
+  lua_setfield(L, -2, "wrap");
+  lua_getfield(L, -1, "close");
+  lua_pushcclosure(L, coroutine_close, 1);
+  lua_setfield(L, -2, "close");
+  lua_pop(L, 1);
+}

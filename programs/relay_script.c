@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See relay_script.h. A script's options become arguments in front of those of
+ * the command line: the last one counts, and both are checked by one table.
+ */
+#include "relay_script.h"
+
+#include <relay/lua.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void script_init(struct script *script) {
+  relay_lua_options options;
+
+  relay_lua_options_init(&options, sizeof(options));
+  memset(script, 0, sizeof(*script));
+  script->memory_bytes = options.memory_bytes;
+  script->budget_ms = options.budget_ms;
+}
+
+/* ---- a list of arguments ---------------------------------------------- */
+
+struct arguments {
+  char **list;
+  int count;
+  char *port; /* the script's, not in the list */
+  bool failed;
+};
+
+static void free_arguments(struct arguments *arguments) {
+  for (int i = 0; i < arguments->count; i++)
+    free(arguments->list[i]);
+  free(arguments->list);
+}
+
+static void add(struct arguments *arguments, const char *text) {
+  char **more =
+      realloc(arguments->list, (size_t)(arguments->count + 2) * sizeof(*more));
+
+  if (more == NULL) {
+    arguments->failed = true;
+    return;
+  }
+  arguments->list = more;
+  more[arguments->count] = strdup(text);
+  arguments->failed = arguments->failed || more[arguments->count] == NULL;
+  more[++arguments->count] = NULL;
+}
+
+static const struct cli_option *find(const struct cli *cli, const char *name) {
+  for (size_t i = 0; cli->tables[i] != NULL; i++)
+    for (const struct cli_option *o = cli->tables[i]; o->name != NULL; o++)
+      if (strcmp(o->name, name) == 0)
+        return o;
+  return NULL;
+}
+
+/* Whether the command line holds an operand, and whether it names a script. */
+static bool has_operand(const struct cli *cli, int argc, char **argv,
+                        bool *has_script) {
+  bool found = false;
+
+  for (int i = 1; i < argc; i++) {
+    const struct cli_option *option;
+
+    if (strcmp(argv[i], "--") == 0)
+      return found || i + 1 < argc;
+    if (argv[i][0] != '-' || argv[i][1] == '\0') {
+      found = true;
+      continue;
+    }
+    if (strncmp(argv[i], "--script", 8) == 0 &&
+        (argv[i][8] == '\0' || argv[i][8] == '='))
+      *has_script = true;
+    option = strncmp(argv[i], "--", 2) == 0 ? find(cli, argv[i] + 2) : NULL;
+    if (option != NULL && option->kind != CLI_FLAG)
+      i++;
+  }
+  return found;
+}
+
+struct visit {
+  const struct cli *cli;
+  struct arguments *arguments;
+};
+
+static int add_option(void *data, const char *key, const char *value) {
+  struct visit *visit = data;
+  const struct cli_option *option = find(visit->cli, key);
+  size_t size = strlen(key) + strlen(value) + 4;
+  char *text;
+
+  if (strcmp(key, "port") == 0) {
+    visit->arguments->port = strdup(value);
+    return visit->arguments->port != NULL ? 0 : UV_ENOMEM;
+  }
+  if (option != NULL && option->kind == CLI_FLAG && strcmp(value, "false") == 0)
+    return 0;
+  text = malloc(size);
+  if (text == NULL)
+    return UV_ENOMEM;
+  if (option != NULL && option->kind == CLI_FLAG && strcmp(value, "true") == 0)
+    snprintf(text, size, "--%s", key);
+  else
+    snprintf(text, size, "--%s=%s", key, value);
+  add(visit->arguments, text);
+  free(text);
+  return 0;
+}
+
+/* ---- loading ---------------------------------------------------------- */
+
+static void write_line(void *data, relay_log_level level, const char *text,
+                       size_t length) {
+  const struct cli_log *log = data;
+  char *line;
+
+  if (log->format == CLI_LOG_NONE || (int)level < log->level)
+    return;
+  line = malloc(length + 1);
+  if (line == NULL)
+    return;
+  memcpy(line, text, length);
+  line[length] = '\n';
+  /* There is nobody to tell that it failed. */
+  (void)!write(STDERR_FILENO, line, length + 1);
+  free(line);
+}
+
+static int load(struct script *script, uv_loop_t *loop, const struct cli *cli,
+                struct cli_log *log) {
+  relay_lua_options options;
+  char error[1024];
+
+  relay_lua_options_init(&options, sizeof(options));
+  options.script = script->path;
+  options.memory_bytes = (size_t)script->memory_bytes;
+  options.budget_ms = (unsigned)script->budget_ms;
+  options.unsafe = script->unsafe;
+  options.log = cli_log_record;
+  options.line = write_line;
+  options.log_data = log;
+  if (relay_lua_new(&script->lua, loop, &options, error, sizeof(error)) != 0)
+    return cli_fail(cli, "%s", error);
+  return CLI_GO;
+}
+
+/* Pass one finds the script; what it says of all else is said again. */
+static int find_script(const struct cli *cli, int argc, char **argv, bool named,
+                       bool operand, const char **operands) {
+  static char port[] = "0";
+  char **list = malloc(((size_t)argc + 2) * sizeof(*list));
+  int status;
+
+  if (list == NULL)
+    return cli_fail(cli, "%s", uv_strerror(UV_ENOMEM));
+  memcpy(list, argv, (size_t)argc * sizeof(*list));
+  if (named && !operand)
+    list[argc++] = port;
+  list[argc] = NULL;
+  status = cli_parse(cli, argc, list, operands);
+  free(list);
+  return status;
+}
+
+int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
+                 struct cli_log *log, int argc, char **argv,
+                 const char **operands) {
+  struct arguments all = {NULL, 0, NULL, false};
+  struct visit visit = {cli, &all};
+  bool named = false;
+  bool operand = has_operand(cli, argc, argv, &named);
+  int status = find_script(cli, argc, argv, named, operand, operands);
+  bool has_options;
+
+  if (status != CLI_GO || script->path == NULL)
+    return status;
+  status = load(script, loop, cli, log);
+  if (status != CLI_GO)
+    return status;
+  add(&all, argv[0]);
+  if (relay_lua_each_option(script->lua, add_option, &visit) != 0)
+    all.failed = true;
+  has_options = all.count > 1 || all.port != NULL;
+  for (int i = 1; i < argc; i++)
+    add(&all, argv[i]);
+  if (!operand && all.port != NULL)
+    add(&all, all.port);
+  else if (!operand && script->check)
+    add(&all, "0");
+  script->arguments = all.list; /* texts of options point into it */
+  script->argument_count = all.count;
+  free(all.port);
+  status = all.failed ? cli_fail(cli, "%s", uv_strerror(UV_ENOMEM))
+                      : cli_parse(cli, all.count, all.list, operands);
+  if (status != CLI_GO && has_options)
+    cli_fail(cli, "that was with the options of %s", script->path);
+  return status;
+}
+
+void script_free(struct script *script) {
+  struct arguments all = {script->arguments, script->argument_count, NULL,
+                          false};
+
+  free_arguments(&all);
+}
+
+void script_report(const struct script *script) {
+  char hooks[256];
+  size_t length = 0;
+
+  hooks[0] = '\0';
+  for (const char *const *name = relay_lua_hooks(); *name != NULL; name++)
+    if (relay_lua_has_hook(script->lua, *name))
+      length += (size_t)snprintf(hooks + length, sizeof(hooks) - length, " %s",
+                                 *name);
+  cli_say("%s: ok:%s", script->path, length != 0 ? hooks : " no hooks");
+}

@@ -1,0 +1,71 @@
+-- SPDX-License-Identifier: MIT
+--
+-- Relays with a policy script, for the tests of policies.
+
+local h = require("harness")
+
+local policy = {}
+
+-- Writes the script; its path. Every script has `relay` and `log` at hand.
+function policy.write(script, path)
+  path = path or h.tmpdir() .. "/policy.lua"
+  return h.write_file(path, 'local relay = require "relay" ' .. script)
+end
+
+-- A relay with the script, and as start_relay otherwise.
+function policy.relay(script, options)
+  options = options or {}
+  local path = policy.write(script)
+  table.insert(options, "--script")
+  table.insert(options, path)
+  local relay = h.start_relay(options)
+  relay.script = path
+  return relay
+end
+
+-- A relay with the script, and an echo server on it.
+function policy.scene(script, options)
+  local relay = policy.relay(script, options)
+  return relay, h.start_echoserver(relay)
+end
+
+-- Writes another script over the relay's, and has it reloaded.
+function policy.reload(relay, script, expect)
+  local _, before = relay:log():gsub("policy n?o?t? ?reloaded", "")
+  policy.write(script, relay.script)
+  relay:kill("HUP")
+  h.wait_until("the policy was reloaded, or not", function()
+    local _, now = relay:log():gsub("policy n?o?t? ?reloaded", "")
+    return now > before
+  end)
+  local last
+  for line in relay:log():gmatch("[^\n]*policy n?o?t? ?reloaded[^\n]*") do
+    last = line
+  end
+  local ok = last:find("policy reloaded", 1, true) ~= nil
+  if ok ~= (expect ~= false) then
+    error("the reload went otherwise: " .. last, 2)
+  end
+  return last
+end
+
+-- How often the log holds a text.
+function policy.count(relay, text)
+  local _, count = relay:log():gsub(text:gsub("%p", "%%%0"), "")
+  return count
+end
+
+-- A visitor's words and what comes back: text, and "" or "reset".
+function policy.ask(agent, text)
+  local visitor, why = h.sys.connect("127.0.0.1", agent.port)
+  if not visitor then
+    return "", why
+  end
+  visitor:send(text or "hello")
+  visitor:shutdown()
+  local got, how = visitor:recv_all()
+  visitor:close()
+  return got, how
+end
+
+return policy
