@@ -188,7 +188,19 @@ end
 
 -- Starts a program: options as sys.spawn takes them, and `name`, `expect` (the
 -- exit status after SIGINT, or "any"), `signal` that ends it (INT).
+-- Another user may not be let into the build directory: a copy is for all.
+local function reachable(path)
+  local directory = h.tmpdir()
+  local copy = directory .. "/" .. path:match("[^/]+$")
+  h.output_of({ "cp", path, copy })
+  h.output_of({ "chmod", "755", directory, copy })
+  return copy
+end
+
 function h.start(options)
+  if options.user and options[1]:sub(1, #h.build + 1) == h.build .. "/" then
+    options[1] = reachable(options[1])
+  end
   local handle, why = sys.spawn(options)
   if not handle then
     error(("cannot start %s: %s"):format(options[1], why), 2)
