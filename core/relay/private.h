@@ -83,6 +83,7 @@ struct relay {
   bool draining;
   bool closing;
   struct deadline drain;
+  uint64_t drain_due_ms;
   relay_close_fn on_drained;
   void *drained_data;
   relay_close_fn on_close;

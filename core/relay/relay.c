@@ -313,7 +313,10 @@ void relay_drain(relay_t *r, uint64_t ms, relay_close_fn on_drained,
     return;
   r->on_drained = on_drained;
   r->drained_data = data;
-  relay__deadline_set(&r->drain, ms);
+  if (!r->draining || relay__now_ms(r) + ms < r->drain_due_ms) {
+    relay__deadline_set(&r->drain, ms);
+    r->drain_due_ms = relay__now_ms(r) + ms;
+  }
   if (!r->draining) {
     r->draining = true;
     relay__log(&r->logger, RELAY_LOG_INFO, "draining",

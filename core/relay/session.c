@@ -249,10 +249,13 @@ void relay__session_establish(struct session *session, bool resumed) {
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
              LOG_TEXT("host", lease->host), LOG_NUMBER("port", lease->gate->port));
-  if (welcome(session) != 0)
+  if (welcome(session) != 0) {
     relay__session_end(session, UV_ENOBUFS, NULL);
-  else
+    if (!resumed) /* nobody has its ticket: nobody can come back to it */
+      relay__lease_end(lease, UV_ENOBUFS, false);
+  } else {
     relay__gate_each_visitor(lease->gate, relay__visitor_heard, session);
+  }
 }
 
 /* ---- seen from outside ------------------------------------------------ */

@@ -3,8 +3,9 @@
  * What both halves of the library share: version, errors, log records.
  * Included by relay/relay.h and relay/agent.h; never needed by itself.
  *
- * Promises of the whole library: no global state, no thread the host did not
- * ask for, no signal handler, no write to a standard stream, no exit or abort.
+ * Promises of the whole library: no global state, no thread of its own (names
+ * are looked up on libuv's pool), no signal handler, no write to a standard
+ * stream, no exit or abort.
  * Everything happens on the host's own uv_loop_t, inside uv_run. Every object
  * belongs to the thread that runs its loop.
  *
