@@ -166,8 +166,8 @@ static size_t drain(struct flow *flow) {
   if (hold->is_pipe)
     count = relay__stream_splice_out(flow->sink, hold->pipe_read, hold->length);
   else
-    count = relay__stream_send(flow->sink, hold->bytes + hold->start,
-                               hold->length);
+    count =
+        relay__stream_send(flow->sink, hold->bytes + hold->start, hold->length);
   if (count < 0 && count != UV_EAGAIN) {
     flow->phase = FLOW_CUT;
     return 0;
@@ -238,8 +238,8 @@ int relay__flow_source_events(const struct flow *flow) {
 
 int relay__flow_sink_events(const struct flow *flow) {
   /* A dead source is read without being watched: its sink sets the pace. */
-  if (flow->blocked || (flow->phase == FLOW_OPEN && flow->source->reset &&
-                        !is_throttled(flow)))
+  if (flow->blocked ||
+      (flow->phase == FLOW_OPEN && flow->source->reset && !is_throttled(flow)))
     return UV_WRITABLE;
   return 0;
 }

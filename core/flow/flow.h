@@ -28,7 +28,7 @@ struct flow {
   int error;    /* out of memory, say: the pair must end */
   struct rate_limit rate;
   struct rate_limit *shared_rate; /* with other flows of the loop, or NULL */
-  _Atomic uint64_t bytes; /* taken by the sink's socket */
+  _Atomic uint64_t bytes;         /* taken by the sink's socket */
 };
 
 void relay__flow_init(struct flow *flow, struct stream *source,

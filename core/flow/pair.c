@@ -223,8 +223,7 @@ static void update(struct pair *pair) {
     finish(pair, 0);
     return;
   }
-  if (err == 0 &&
-      (is_any_reset(pair) || every_flow(pair, relay__flow_done)) &&
+  if (err == 0 && (is_any_reset(pair) || every_flow(pair, relay__flow_done)) &&
       !hold_reset(pair))
     err = cut_reason(pair);
   for (i = 0; err == 0 && i < stream_count(pair); i++)

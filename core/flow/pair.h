@@ -34,12 +34,12 @@ struct pair {
   unsigned flow_count;
   struct pair_limits limits;
   struct deadline deadline;
-  uint64_t due_ms;     /* when it expires, on the loop's clock like the rest */
+  uint64_t due_ms; /* when it expires, on the loop's clock like the rest */
   uint64_t started_ms;
-  uint64_t active_ms;  /* the last byte moved */
+  uint64_t active_ms; /* the last byte moved */
   uint64_t ended_ms;
-  bool held;           /* a reset is held back for the bytes before it */
-  size_t held_length;  /* the least that was left of them */
+  bool held;            /* a reset is held back for the bytes before it */
+  size_t held_length;   /* the least that was left of them */
   uint64_t progress_ms; /* when it last became less */
   uint64_t look_ms;
   bool ended;

@@ -12,9 +12,8 @@
 static int watch(struct channel *channel) {
   if (channel->stream->reset)
     return 0; /* what is watched already tells its end */
-  return relay__stream_watch(channel->stream, channel->out_length != 0
-                                                  ? UV_WRITABLE
-                                                  : UV_READABLE);
+  return relay__stream_watch(
+      channel->stream, channel->out_length != 0 ? UV_WRITABLE : UV_READABLE);
 }
 
 static void end(struct channel *channel, int error) {
@@ -76,8 +75,8 @@ static void read_lines(struct channel *channel) {
 
 /* 0, or why the connection is broken. */
 static int flush(struct channel *channel) {
-  ssize_t count = relay__stream_send(channel->stream, channel->out,
-                                     channel->out_length);
+  ssize_t count =
+      relay__stream_send(channel->stream, channel->out, channel->out_length);
 
   if (count < 0)
     return count == UV_EAGAIN ? 0 : (int)count;

@@ -43,8 +43,8 @@ int relay__channel_start(struct channel *channel, struct stream *stream,
                          channel_line_fn on_line, channel_end_fn on_end,
                          void *owner);
 
-/* Ends the line and sends it, or queues it. 0; UV_ENOBUFS when the queue is at its
-   bound (nothing was sent); UV_ENOMEM; RELAY_EPROTO for a line that did not
+/* Ends the line and sends it, or queues it. 0; UV_ENOBUFS when the queue is at
+   its bound (nothing was sent); UV_ENOMEM; RELAY_EPROTO for a line that did not
    fit. `urgent` lines may use the reserve. A broken connection is told by
    on_end, later. */
 int relay__channel_send(struct channel *channel, struct wire_line *line,

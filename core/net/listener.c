@@ -11,8 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "wire/address.h"
 #include "net/container.h"
+#include "wire/address.h"
 
 /* Accepted per turn of the loop, at most. */
 #define ACCEPT_BUDGET 16

@@ -37,8 +37,7 @@ static int default_descriptor_limit(void) {
   struct rlimit rlimit;
   int limit = DESCRIPTOR_DEFAULT_MAX;
 
-  if (getrlimit(RLIMIT_NOFILE, &rlimit) == 0 &&
-      rlimit.rlim_cur < (rlim_t)limit)
+  if (getrlimit(RLIMIT_NOFILE, &rlimit) == 0 && rlimit.rlim_cur < (rlim_t)limit)
     limit = (int)rlimit.rlim_cur;
   return limit - count_open_descriptors() - DESCRIPTOR_HEADROOM;
 }

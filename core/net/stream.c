@@ -13,8 +13,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "wire/address.h"
 #include "net/container.h"
+#include "wire/address.h"
 
 #ifdef __linux__
 #include <linux/sockios.h>
@@ -319,8 +319,8 @@ static ssize_t splice_bytes(int from, int to, size_t size) {
   ssize_t count;
 
   do
-    count = splice(from, NULL, to, NULL, size,
-                   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    count =
+        splice(from, NULL, to, NULL, size, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
   while (count < 0 && errno == EINTR);
   return count;
 }

@@ -32,10 +32,10 @@ struct stream {
   uv_poll_t poll;
   struct plane *plane;
   int fd;
-  int watched;    /* events uv_poll is armed for */
-  bool reset;     /* the connection is dead; queued bytes may be left */
-  bool urgent;    /* an urgent byte is pending: no quiet floor */
-  int error;      /* why reset, a negative libuv code */
+  int watched; /* events uv_poll is armed for */
+  bool reset;  /* the connection is dead; queued bytes may be left */
+  bool urgent; /* an urgent byte is pending: no quiet floor */
+  int error;   /* why reset, a negative libuv code */
   stream_event_fn on_event;
   void *owner;
 };

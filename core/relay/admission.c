@@ -22,8 +22,7 @@ static void refuse(struct session *session, int error, const char *text) {
 
   relay__log(&relay->logger, RELAY_LOG_WARN, "agent refused",
              LOG_NUMBER("agent", session->number),
-             LOG_TEXT("from", session->from),
-             LOG_TEXT("name", session->name),
+             LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
              LOG_TEXT("reason", text != NULL ? text : relay_strerror(error)));
   relay__session_withdraw(session, error);
   relay__deadline_close(&session->deadline, relay__session_free);
@@ -199,8 +198,7 @@ static int find_room(struct relay *relay) {
 }
 
 void relay__session_start(struct relay *relay, struct stream *stream,
-                          const struct wire_message *listen,
-                          const char *from) {
+                          const struct wire_message *listen, const char *from) {
   struct session *session = calloc(1, sizeof(*session));
   struct verdict verdict;
   unsigned from_port;
@@ -236,4 +234,3 @@ void relay__session_start(struct relay *relay, struct stream *stream,
   else if (!session->ended)
     relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
 }
-

@@ -100,8 +100,8 @@ static void join_visitor(struct relay *relay, struct stream *stream,
     relay__session_gone(session, id, RELAY_EGONE);
   relay__log(&relay->logger, RELAY_LOG_INFO, "data connection refused",
              LOG_TEXT("from", from),
-             LOG_TEXT("reason", session == NULL ? "no such session"
-                                                : "no such visitor"));
+             LOG_TEXT("reason",
+                      session == NULL ? "no such session" : "no such visitor"));
 }
 
 static void dispatch(struct handshake *handshake,
@@ -134,9 +134,8 @@ static void dispatch(struct handshake *handshake,
 static void on_event(struct stream *stream, int events) {
   struct handshake *handshake = stream->owner;
   struct wire_message message;
-  int status = relay__stream_read_line(stream, handshake->line,
-                                       &handshake->length,
-                                       sizeof(handshake->line));
+  int status = relay__stream_read_line(
+      stream, handshake->line, &handshake->length, sizeof(handshake->line));
 
   (void)events;
   if (status == 0) {
@@ -164,10 +163,10 @@ static void on_deadline(struct deadline *deadline) {
   struct handshake *handshake =
       container_of(deadline, struct handshake, deadline);
 
-  log_bad(handshake, handshake->length == 0
-                         ? "it said nothing in time"
-                         : relay__wire_diagnose(handshake->line,
-                                                handshake->length));
+  log_bad(handshake,
+          handshake->length == 0
+              ? "it said nothing in time"
+              : relay__wire_diagnose(handshake->line, handshake->length));
   relay__refuse(handshake->relay, release(handshake), RELAY_EHANDSHAKE, NULL);
 }
 

@@ -28,8 +28,7 @@ int relay_close_conn(relay_t *r, uint64_t conn, const char *reason) {
   if (visitor == NULL)
     return UV_ENOENT;
   relay__log(&r->logger, RELAY_LOG_INFO, "visitor closed on request",
-             LOG_NUMBER("conn", conn),
-             LOG_TEXT("reason", reason));
+             LOG_NUMBER("conn", conn), LOG_TEXT("reason", reason));
   if (reason != NULL && !visitor->ended)
     visitor->why = strdup(reason); /* without memory: without the words */
   relay__visitor_end(visitor, RELAY_ELIMIT);
@@ -76,8 +75,7 @@ int relay_limit_agent(relay_t *r, uint64_t agent, const relay_limits *limits) {
   if (limits->rate_in >= 0)
     relay__rate_set(&session->lease->rate_in, (uint64_t)limits->rate_in, now);
   if (limits->rate_out >= 0)
-    relay__rate_set(&session->lease->rate_out, (uint64_t)limits->rate_out,
-                    now);
+    relay__rate_set(&session->lease->rate_out, (uint64_t)limits->rate_out, now);
   return 0;
 }
 

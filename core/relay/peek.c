@@ -41,9 +41,8 @@ static void ask(struct visitor *visitor, bool late) {
   }
   if (count == 0 && !eof && !late)
     return; /* not readable after all */
-  visitor->peek_is_last =
-      eof || late || (size_t)count < visitor->peek_need ||
-      (size_t)count == sizeof(bytes);
+  visitor->peek_is_last = eof || late || (size_t)count < visitor->peek_need ||
+                          (size_t)count == sizeof(bytes);
   if (relay__ask_peek(visitor, bytes, (size_t)count, eof, &verdict)) {
     visitor->peek_count = (unsigned)count;
     relay__peek_decide(visitor, &verdict.given);
@@ -92,8 +91,7 @@ static void wait_for_more(struct visitor *visitor, size_t need) {
   }
 }
 
-void relay__peek_decide(struct visitor *visitor,
-                        const relay_verdict *verdict) {
+void relay__peek_decide(struct visitor *visitor, const relay_verdict *verdict) {
   if (visitor->ended)
     return;
   if (verdict->answer != RELAY_ALLOW && verdict->answer != RELAY_PICK &&

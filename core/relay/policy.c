@@ -202,8 +202,8 @@ bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,
     return true;
   relay__visitor_info(visitor, &info);
   begin(relay, &asking, &visitor->question, verdict);
-  err = relay->policy.peek(relay->policy.data, asking.call, &info, bytes,
-                           count, eof, &verdict->given);
+  err = relay->policy.peek(relay->policy.data, asking.call, &info, bytes, count,
+                           eof, &verdict->given);
   return !is_void(relay, &asking, visitor->ended, err, verdict) &&
          conclude(relay, &asking, &visitor->question, ENTRY_CONN_CALL, err,
                   verdict);
@@ -294,8 +294,7 @@ void relay__tell_agent_gone(struct session *session, int reason) {
 
 static void on_tick(struct deadline *deadline) {
   struct relay *relay = container_of(deadline, struct relay, tick);
-  uint64_t next =
-      relay->policy.tick(relay->policy.data, relay__now_ms(relay));
+  uint64_t next = relay->policy.tick(relay->policy.data, relay__now_ms(relay));
 
   if (next != 0)
     relay->tick_ms = next;

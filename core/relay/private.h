@@ -14,14 +14,14 @@
 
 #include <relay/relay.h>
 
-#include "wire/address.h"
+#include "flow/pair.h"
 #include "net/channel.h"
 #include "net/container.h"
 #include "net/listener.h"
-#include "wire/log.h"
-#include "flow/pair.h"
 #include "net/plane.h"
 #include "relay/registry.h"
+#include "wire/address.h"
+#include "wire/log.h"
 
 #define NAME_MAX_LENGTH 64
 #define HOST_MAX_LENGTH 255
@@ -114,7 +114,7 @@ struct session {
   struct stream *stream; /* until the channel has it */
   struct channel channel;
   struct lease *lease;
-  unsigned port; /* the lease's, also once it is let go */
+  unsigned port;            /* the lease's, also once it is let go */
   struct deadline deadline; /* a hook's wait, then the heartbeat */
   uint64_t started_ms;
   uint64_t heard_ms;
@@ -126,7 +126,7 @@ struct session {
   unsigned waiting_count;
   uint64_t waiting_last; /* highest n of a WAIT, and the 64 before it */
   uint64_t waiting_seen;
-  unsigned pool;         /* granted */
+  unsigned pool; /* granted */
 
   /* What LISTEN said. */
   unsigned want_port;
@@ -168,7 +168,7 @@ struct lease {
   char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
   struct session *session;           /* NULL while in grace */
   struct deadline grace;
-  unsigned conns; /* visitors it serves */
+  unsigned conns;            /* visitors it serves */
   struct rate_limit rate_in; /* of all its pairs together */
   struct rate_limit rate_out;
 };
@@ -197,7 +197,7 @@ struct tag {
 /* A program that connected to a gate. */
 struct visitor {
   struct relay *relay;
-  struct gate *gate; /* NULL when the gate ended before its pair */
+  struct gate *gate;     /* NULL when the gate ended before its pair */
   struct lease *lease;   /* that serves it; NULL while none does */
   struct link link;      /* of the relay's */
   struct link gate_link; /* of the gate's */
@@ -221,7 +221,7 @@ struct visitor {
   uint64_t peek_ms;
   uint64_t started_ms;
   uint64_t sent_lines; /* the session's heard_lines when it was told */
-  uint64_t bytes_in; /* once ended */
+  uint64_t bytes_in;   /* once ended */
   uint64_t bytes_out;
   int reason;
   char *why; /* in policy's own words; NULL: none */
@@ -276,8 +276,7 @@ void relay__session_withdraw(struct session *session, int reason);
 void relay__session_free(struct deadline *deadline);
 void relay__session_end(struct session *session, int reason, const char *text);
 struct session *relay__session_find(struct relay *relay, const char *id);
-void relay__session_info(const struct session *session,
-                         relay_agent_info *info);
+void relay__session_info(const struct session *session, relay_agent_info *info);
 /* Sends VISITOR on control. 0, or why not. */
 int relay__session_announce(struct session *session, struct visitor *visitor);
 void relay__session_gone(struct session *session, const char *id, int error);

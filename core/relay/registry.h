@@ -15,12 +15,12 @@
 #include <uthash.h>
 
 enum entry_kind {
-  ENTRY_CONN,         /* a visitor, by number */
-  ENTRY_AGENT,        /* a session, by number */
-  ENTRY_VISITOR_ID,   /* an unjoined visitor, by wire id */
-  ENTRY_SESSION_ID,   /* a session, by wire id */
-  ENTRY_CONN_CALL,    /* a visitor whose policy question is open */
-  ENTRY_AGENT_CALL    /* a session whose policy question is open */
+  ENTRY_CONN,       /* a visitor, by number */
+  ENTRY_AGENT,      /* a session, by number */
+  ENTRY_VISITOR_ID, /* an unjoined visitor, by wire id */
+  ENTRY_SESSION_ID, /* a session, by wire id */
+  ENTRY_CONN_CALL,  /* a visitor whose policy question is open */
+  ENTRY_AGENT_CALL  /* a session whose policy question is open */
 };
 
 struct entry {

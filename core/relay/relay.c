@@ -129,8 +129,7 @@ static void on_short(struct plane *plane, int error) {
       relay->short_logged_ms != 0)
     return;
   relay->short_logged_ms = now;
-  relay__log(&relay->logger, RELAY_LOG_WARN,
-             "cannot accept, connections wait",
+  relay__log(&relay->logger, RELAY_LOG_WARN, "cannot accept, connections wait",
              LOG_TEXT("reason", relay_strerror(error)),
              LOG_NUMBER("used", plane->fds.used));
 }
@@ -184,8 +183,8 @@ void relay__check_drained(struct relay *relay) {
 
 static void end_visitors(struct relay *relay, int reason) {
   while (!link_is_empty(&relay->visitors))
-    relay__visitor_end(
-        container_of(relay->visitors.next, struct visitor, link), reason);
+    relay__visitor_end(container_of(relay->visitors.next, struct visitor, link),
+                       reason);
 }
 
 static void on_drain(struct deadline *deadline) {
@@ -204,10 +203,9 @@ static int listen_for_agents(struct relay *relay) {
                                  relay->options.port, &address);
 
   if (err == 0)
-    err = relay__listener_open(&relay->listener, &relay->plane,
-                               (struct sockaddr *)&address,
-                               relay__handshake_admit, relay__handshake_start,
-                               relay);
+    err = relay__listener_open(
+        &relay->listener, &relay->plane, (struct sockaddr *)&address,
+        relay__handshake_admit, relay__handshake_start, relay);
   if (err != 0)
     return err;
   relay->open = true;
@@ -285,9 +283,8 @@ static void stop_listening(struct relay *relay) {
 
 static void end_agents(struct relay *relay, int reason) {
   while (!link_is_empty(&relay->sessions))
-    relay__session_end(
-        container_of(relay->sessions.next, struct session, link), reason,
-        NULL);
+    relay__session_end(container_of(relay->sessions.next, struct session, link),
+                       reason, NULL);
 }
 
 /* Those that no agent has come for: none will any more. */

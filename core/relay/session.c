@@ -32,12 +32,11 @@ static void say_bye(struct session *session, int reason, const char *text) {
 
 static void log_end(const struct session *session, int reason,
                     const char *text) {
-  relay__log(&session->relay->logger, RELAY_LOG_INFO, "agent gone",
-             LOG_NUMBER("agent", session->number),
-             LOG_TEXT("from", session->from),
-             LOG_NUMBER("port", session->port),
-             LOG_TEXT("reason", text != NULL ? text
-                                             : relay_error_name(reason)));
+  relay__log(
+      &session->relay->logger, RELAY_LOG_INFO, "agent gone",
+      LOG_NUMBER("agent", session->number), LOG_TEXT("from", session->from),
+      LOG_NUMBER("port", session->port),
+      LOG_TEXT("reason", text != NULL ? text : relay_error_name(reason)));
 }
 
 void relay__session_withdraw(struct session *session, int reason) {
@@ -56,8 +55,7 @@ void relay__session_withdraw(struct session *session, int reason) {
     relay__tell_agent_gone(session, reason);
 }
 
-void relay__session_end(struct session *session, int reason,
-                        const char *text) {
+void relay__session_end(struct session *session, int reason, const char *text) {
   struct lease *lease = session->lease;
   /* These are the relay's own ends: the agent is told. */
   bool polite = reason <= RELAY_EPROTO && reason != RELAY_EHEARTBEAT;
@@ -248,7 +246,8 @@ void relay__session_establish(struct session *session, bool resumed) {
              resumed ? "agent is back" : "address established",
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
-             LOG_TEXT("host", lease->host), LOG_NUMBER("port", lease->gate->port));
+             LOG_TEXT("host", lease->host),
+             LOG_NUMBER("port", lease->gate->port));
   if (welcome(session) != 0) {
     relay__session_end(session, UV_ENOBUFS, NULL);
     if (!resumed) /* nobody has its ticket: nobody can come back to it */
@@ -261,8 +260,8 @@ void relay__session_establish(struct session *session, bool resumed) {
 /* ---- seen from outside ------------------------------------------------ */
 
 struct session *relay__session_find(struct relay *relay, const char *id) {
-  struct entry *entry = relay__registry_find(
-      &relay->registry, ENTRY_SESSION_ID, relay__id_key(id));
+  struct entry *entry = relay__registry_find(&relay->registry, ENTRY_SESSION_ID,
+                                             relay__id_key(id));
   struct session *session =
       entry != NULL ? container_of(entry, struct session, by_id) : NULL;
 

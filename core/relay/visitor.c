@@ -294,16 +294,15 @@ void relay__visitor_start(struct listener *listener, struct stream *stream,
 /* ---- seen from outside ------------------------------------------------ */
 
 struct visitor *relay__visitor_find(struct relay *relay, const char *id) {
-  struct entry *entry = relay__registry_find(
-      &relay->registry, ENTRY_VISITOR_ID, relay__id_key(id));
+  struct entry *entry = relay__registry_find(&relay->registry, ENTRY_VISITOR_ID,
+                                             relay__id_key(id));
   struct visitor *visitor =
       entry != NULL ? container_of(entry, struct visitor, by_id) : NULL;
 
   return visitor != NULL && relay__id_equals(visitor->id, id) ? visitor : NULL;
 }
 
-void relay__visitor_info(const struct visitor *visitor,
-                         relay_conn_info *info) {
+void relay__visitor_info(const struct visitor *visitor, relay_conn_info *info) {
   memset(info, 0, sizeof(*info));
   info->size = sizeof(*info);
   info->id = visitor->number;
@@ -313,9 +312,8 @@ void relay__visitor_info(const struct visitor *visitor,
   info->listen_port = visitor->listen_port;
   info->bytes_in = visitor->pair != NULL ? relay__pair_bytes_in(visitor->pair)
                                          : visitor->bytes_in;
-  info->bytes_out = visitor->pair != NULL
-                        ? relay__pair_bytes_out(visitor->pair)
-                        : visitor->bytes_out;
+  info->bytes_out = visitor->pair != NULL ? relay__pair_bytes_out(visitor->pair)
+                                          : visitor->bytes_out;
   info->duration_ms = relay__now_ms(visitor->relay) - visitor->started_ms;
   info->reason = visitor->reason;
   info->why = visitor->why;

@@ -116,8 +116,7 @@ struct stream *relay__waiting_take(struct session *session,
 
   while (!link_is_empty(&session->waiting)) {
     /* The youngest is the likeliest to be alive. */
-    stream = release(
-        container_of(session->waiting.prev, struct waiting, link));
+    stream = release(container_of(session->waiting.prev, struct waiting, link));
     if (relay__stream_peek(stream, &byte, 1) == UV_EAGAIN) {
       relay__visitor_line(visitor, &line);
       if (relay__wire_end(&line) == 0 &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses as text and back. */
-#include "wire/address.h"
 #include "check.h"
+#include "wire/address.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -89,8 +89,7 @@ typedef struct relay_agent_options {
   /* The agent ended by itself: refused for good, or lost with `once`. `error`
      is negative; `reason` is a sentence with the relay's own words. Nothing
      follows but the close callback once the host calls relay_agent_close. */
-  void (*on_end)(void *data, relay_agent *agent, int error,
-                 const char *reason);
+  void (*on_end)(void *data, relay_agent *agent, int error, const char *reason);
 
   relay_log_fn log;
   void *log_data;
@@ -136,8 +135,7 @@ RELAY_API int relay_agent_serve_address(relay_agent *agent, const char *id,
  */
 RELAY_API int relay_agent_serve_name(relay_agent *agent, const char *id,
                                      const char *host, unsigned port,
-                                     const void *preamble,
-                                     size_t preamble_len);
+                                     const void *preamble, size_t preamble_len);
 
 /* Serves the visitor with a connected stream socket of the host's own (one end
    of a socketpair, say). Takes the descriptor over on success only. */

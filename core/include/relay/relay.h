@@ -32,10 +32,10 @@ typedef struct relay relay_t;
 typedef struct relay_agent_info {
   size_t size;
   uint64_t id;
-  const char *name; /* what the agent calls its lease; "" if nothing */
-  const char *addr; /* where it connects from: "192.0.2.1", no port */
-  unsigned port;    /* the leased port; 0 while there is none */
-  unsigned conns;   /* visitors admitted and not yet closed */
+  const char *name;  /* what the agent calls its lease; "" if nothing */
+  const char *addr;  /* where it connects from: "192.0.2.1", no port */
+  unsigned port;     /* the leased port; 0 while there is none */
+  unsigned conns;    /* visitors admitted and not yet closed */
   uint64_t since_ms; /* age of the control connection */
 } relay_agent_info;
 
@@ -49,7 +49,7 @@ typedef struct relay_conn_info {
   uint64_t bytes_in;
   uint64_t bytes_out;
   uint64_t duration_ms;
-  int reason; /* in close: 0 after an orderly end, else why */
+  int reason;      /* in close: 0 after an orderly end, else why */
   const char *why; /* the words relay_close_conn was given; NULL: none */
 } relay_conn_info;
 
@@ -62,9 +62,9 @@ typedef struct relay_credentials {
 /* What an agent asks for. */
 typedef struct relay_want {
   size_t size;
-  unsigned port;       /* 0: any */
-  const char *host;    /* the name it dialed; "" if unknown */
-  unsigned attempt;    /* 1, then more while ports turned out to be taken */
+  unsigned port;    /* 0: any */
+  const char *host; /* the name it dialed; "" if unknown */
+  unsigned attempt; /* 1, then more while ports turned out to be taken */
 } relay_want;
 
 typedef enum relay_answer {
@@ -116,8 +116,7 @@ typedef struct relay_policy {
                  relay_verdict *verdict);
   /* The first bytes of a conn, where relay_peek_conn asked for them. */
   int (*peek)(void *data, uint64_t call, const relay_conn_info *conn,
-              const void *bytes, size_t count, int eof,
-              relay_verdict *verdict);
+              const void *bytes, size_t count, int eof, relay_verdict *verdict);
   /* A visitor was joined to its agent. */
   void (*open)(void *data, const relay_conn_info *conn);
   /* A visitor that `visitor` let in has ended. Exactly once for each. */
@@ -126,7 +125,8 @@ typedef struct relay_policy {
   void (*agent_gone)(void *data, const relay_agent_info *agent, int reason);
   /* Every second, on the loop's clock. The next interval in ms; 0 keeps it. */
   uint64_t (*tick)(void *data, uint64_t now_ms);
-  /* A log record, before the host's log function. 0 passes it on, 1 drops it. */
+  /* A log record, before the host's log function. 0 passes it on, 1 drops it.
+   */
   int (*log)(void *data, const relay_log_record *record);
   /* The question `call` needs no answer any more. */
   void (*cancel)(void *data, uint64_t call);
@@ -156,8 +156,8 @@ typedef struct relay_options {
   unsigned max_visitors;         /* per lease, all of them */
   unsigned max_parked;           /* per lease, while its agent is away */
   unsigned max_pool;             /* waiting data connections per agent */
-  unsigned max_unproven;         /* connections that have not said who they are */
-  unsigned max_fds; /* descriptors in all; 0: what RLIMIT_NOFILE leaves */
+  unsigned max_unproven; /* connections that have not said who they are */
+  unsigned max_fds;      /* descriptors in all; 0: what RLIMIT_NOFILE leaves */
 
   /* Times, in milliseconds; 0 means never, where that makes sense. */
   uint64_t handshake_ms;
@@ -239,8 +239,8 @@ typedef struct relay_stats {
   uint64_t parked;
   uint64_t waiting; /* pooled data connections */
   uint64_t unproven;
-  uint64_t fds;     /* descriptors in use by this relay */
-  uint64_t pipes;   /* kernel pipes, in use and kept */
+  uint64_t fds;   /* descriptors in use by this relay */
+  uint64_t pipes; /* kernel pipes, in use and kept */
   uint64_t agents_total;
   uint64_t visitors_total;
   uint64_t refused_total; /* visitors and agents turned away */
@@ -282,7 +282,8 @@ RELAY_API int relay_listen(relay_t *r, const char *host, unsigned port);
 RELAY_API int relay_unlisten(relay_t *r, unsigned port);
 
 RELAY_API int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info);
-RELAY_API int relay_get_agent(relay_t *r, uint64_t agent, relay_agent_info *info);
+RELAY_API int relay_get_agent(relay_t *r, uint64_t agent,
+                              relay_agent_info *info);
 
 /* Calls `visit` for each; a nonzero answer stops and is returned. The visit
    may close what it is shown, and nothing else. */
