@@ -177,8 +177,7 @@ static void start(struct program *self) {
 /* ---- options ---------------------------------------------------------- */
 
 /* The options by what they are about; each table is ended by END. */
-static void list_options(struct program *self, struct cli_option *addresses,
-                         struct cli_option *caps, struct cli_option *times) {
+static void list_addresses(struct program *self, struct cli_option *addresses) {
   relay_options *o = &self->options;
   const struct cli_option address_options[] = {
       {"listen", "ADDR", CLI_TEXT, &o->listen_host,
@@ -203,6 +202,12 @@ static void list_options(struct program *self, struct cli_option *addresses,
 #endif
       CLI_LOG_OPTIONS(&self->log),
       END};
+
+  memcpy(addresses, address_options, sizeof(address_options));
+}
+
+static void list_caps(struct program *self, struct cli_option *caps) {
+  relay_options *o = &self->options;
   const struct cli_option cap_options[] = {
       {"max-agents", "N", CLI_NUMBER, &o->max_agents, "agents at a time", NULL,
        1, 1000000, NULL},
@@ -219,6 +224,12 @@ static void list_options(struct program *self, struct cli_option *addresses,
       {"max-fds", "N", CLI_NUMBER, &o->max_fds, "descriptors in all",
        "what the system allows", 0, 10000000, NULL},
       END};
+
+  memcpy(caps, cap_options, sizeof(cap_options));
+}
+
+static void list_times(struct program *self, struct cli_option *times) {
+  relay_options *o = &self->options;
   const struct cli_option time_options[] = {
       {"handshake", "TIME", CLI_TIME, &o->handshake_ms,
        "for an agent to say what it wants", NULL, 0, 0, NULL},
@@ -246,8 +257,6 @@ static void list_options(struct program *self, struct cli_option *addresses,
        "without an answer: reset", NULL, 1, 127, NULL},
       END};
 
-  memcpy(addresses, address_options, sizeof(address_options));
-  memcpy(caps, cap_options, sizeof(cap_options));
   memcpy(times, time_options, sizeof(time_options));
 }
 
@@ -290,7 +299,9 @@ static int parse(struct program *self, int argc, char **argv) {
       times[OPTIONS_MAX];
   const char *operand;
 
-  list_options(self, addresses, caps, times);
+  list_addresses(self, addresses);
+  list_caps(self, caps);
+  list_times(self, times);
   self->cli.tables[0] = addresses;
   self->cli.tables[1] = caps;
   self->cli.tables[2] = times;
