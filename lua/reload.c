@@ -71,6 +71,27 @@ static void unlink_retired(struct policy *policy) {
     *at = policy->next;
 }
 
+/* Nobody shall wait for an answer that cannot come any more. */
+static void deny_rest(struct policy *policy) {
+  struct relay_lua *lua = policy->lua;
+  relay_verdict verdict = {.size = sizeof(verdict),
+                           .answer = RELAY_DENY,
+                           .reason = "its policy was replaced meanwhile"};
+  struct task *task = policy->tasks, *next;
+
+  for (; task != NULL; task = next) {
+    uint64_t call = task->call;
+
+    next = task->next_all;
+    if (!task->busy || call == 0)
+      continue;
+    relay__lua_call_remove(lua, call);
+    relay__lua_task_kill(task);
+    if (lua->relay != NULL)
+      relay_settle(lua->relay, call, &verdict);
+  }
+}
+
 static void on_drain(uv_timer_t *timer) {
   struct policy *policy = timer->data;
   uint64_t patience = policy->lua->options.drain_ms;
@@ -79,6 +100,7 @@ static void on_drain(uv_timer_t *timer) {
       uv_now(policy->lua->loop) - policy->retired_ms < patience)
     return;
   uv_timer_stop(timer);
+  deny_rest(policy);
   unlink_retired(policy);
   relay__lua_policy_close(policy);
 }
