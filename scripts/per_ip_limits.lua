@@ -1,16 +1,20 @@
 -- SPDX-License-Identifier: MIT
 --
 -- At most so many connections of one address at a time, so many new ones in a
--- minute, and a rate for each. The counts survive a reload.
+-- minute, and a rate for each.
+--
+--   relay 8080 --script scripts/per_ip_limits.lua
+--
+-- To change: the numbers. Counts are kept over a reload (SIGHUP).
 
 local relay = require "relay"
 
-local AT_A_TIME = 3
-local A_MINUTE = 30
+local AT_A_TIME = 20
+local A_MINUTE = 120
 local RATE = 1 << 20 -- bytes per second, each way
 local IDLE = 300 -- seconds
 
-local open = {}
+local open = {} -- an address: its connections; no entry for none
 
 return {
   start = function(prev)
@@ -33,9 +37,10 @@ return {
     open[addr] = (open[addr] or 0) + 1
   end,
 
-  -- Told exactly once for each conn that `visitor` let in.
+  -- Exactly once for each that `visitor` let in. One that another script let
+  -- in was not counted.
   close = function(conn)
-    local left = open[conn.addr] - 1
+    local left = (open[conn.addr] or 0) - 1
     open[conn.addr] = left > 0 and left or nil
   end,
 }

@@ -5,12 +5,26 @@
 -- end, the relay has no key.
 --
 --   relay 8080 --script scripts/sni_router.lua
---   expose --name www.example.com relay.example 8080 127.0.0.1:8443
+--   expose relay.example 8080 127.0.0.1:8443 --name www.example.com
+--
+-- To change: the port, and how long a visitor may take to say hello.
 
 local relay = require "relay"
 
-local PORT = 8443
-local PATIENCE = 5 -- seconds that a visitor may take to say hello
+local PORT = 443
+local PATIENCE = 5 -- seconds
+
+-- The least busy of the agents with that name that have an address.
+local function find_agent(name)
+  local best
+  for _, agent in ipairs(relay.agents()) do
+    if agent.name == name and agent.ports[1] == PORT and
+      (not best or agent.conns < best.conns) then
+      best = agent
+    end
+  end
+  return best
+end
 
 return {
   start = function()
@@ -19,7 +33,7 @@ return {
 
   -- Every agent gets the shared port.
   allocate = function()
-    return { port = PORT, share = true }
+    return PORT
   end,
 
   visitor = function(conn)
@@ -28,18 +42,25 @@ return {
 
   peek = function(conn, bytes)
     local name, need = relay.sni(bytes)
-    if name == false and not conn.eof and #bytes > 0 then
-      return need
-    end
-    if not name then
+    if name == false then
+      return need -- that many bytes are needed to tell
+    elseif not name then
       return false, "no server name"
     end
     conn:tag("sni", name)
-    for _, agent in ipairs(relay.agents()) do
-      if agent.name == name then
-        return agent
-      end
+    conn.data = name
+    local agent = find_agent(name)
+    if not agent then
+      return false, "nobody serves " .. name
     end
-    return false, "nobody serves " .. name
+    return agent
+  end,
+
+  -- If that agent left at the last moment, the relay has taken another one.
+  open = function(conn)
+    local agent = conn.agent
+    if conn.data and agent and agent.name ~= conn.data and conn.alive then
+      conn:close("nobody serves " .. conn.data .. " any more")
+    end
   end,
 }
