@@ -99,9 +99,6 @@ struct cli_log {
 
 /* A relay_log_fn; `data` is a struct cli_log. */
 void cli_log_record(void *data, const relay_log_record *record);
-/* A record of the program's own; `detail` may be NULL. */
-void cli_log_event(struct cli_log *log, relay_log_level level,
-                   const char *event, const char *key, const char *detail);
 
 /* ---- running ---------------------------------------------------------- */
 

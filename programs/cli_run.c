@@ -34,15 +34,6 @@ void cli_log_record(void *data, const relay_log_record *record) {
     return;
 }
 
-void cli_log_event(struct cli_log *log, relay_log_level level,
-                   const char *event, const char *key, const char *detail) {
-  relay_log_field field = {key, detail, 0};
-  relay_log_record record = {sizeof(record), level, event, &field,
-                             detail != NULL};
-
-  cli_log_record(log, &record);
-}
-
 /* ---- the loop --------------------------------------------------------- */
 
 static void on_uv_signal(uv_signal_t *handle, int signal) {

@@ -71,6 +71,19 @@ static void on_drained(void *data) {
   close_relay(data);
 }
 
+/* A record of the program's own, which a script's `log` may take. */
+static void log_event(struct program *self, relay_log_level level,
+                      const char *event, const char *key, const char *text) {
+  relay_log_field field = {key, text, 0};
+  relay_log_record record = {sizeof(record), level, event, &field,
+                             text != NULL ? 1 : 0};
+  const relay_policy *policy = self->options.policy;
+
+  if (policy == NULL || policy->log == NULL ||
+      policy->log(policy->data, &record) == 0)
+    cli_log_record(&self->log, &record);
+}
+
 static void reload(struct program *self) {
 #ifdef RELAY_WITH_LUA
   if (self->script.lua != NULL && self->relay != NULL) {
@@ -78,7 +91,7 @@ static void reload(struct program *self) {
     return;
   }
 #endif
-  cli_log_event(&self->log, RELAY_LOG_INFO, "nothing to reload", "", NULL);
+  log_event(self, RELAY_LOG_INFO, "nothing to reload", "", NULL);
 }
 
 static void on_signal(struct cli_run *run, int signal) {
@@ -138,8 +151,8 @@ static void open_relay(struct program *self) {
 #endif
   host = relay_host(self->relay);
   if (!self->has_policy)
-    cli_log_event(&self->log, RELAY_LOG_WARN, "open to anyone", "reason",
-                  "no tokens are configured");
+    log_event(self, RELAY_LOG_WARN, "open to anyone", "reason",
+              "no tokens are configured");
   cli_say("listening on %s%s%s:%u", open_bracket(host), host,
           close_bracket(host), relay_port(self->relay));
 }
