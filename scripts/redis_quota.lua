@@ -39,13 +39,11 @@ end
 return {
   visitor = function(conn)
     local key = ("visits:%s:%d"):format(conn.addr, os.time() // HOUR)
-    local replies = with_redis(function(client)
-      return client:pipeline(function(both) -- in one round trip
-        both:incr(key)
-        both:expire(key, HOUR)
-      end)
+    local visits = with_redis(function(client)
+      client:set(key, 0, "EX", HOUR, "NX") -- goes by itself, once it is over
+      return client:incr(key)
     end)
-    if replies[1] > VISITS then
+    if visits > VISITS then
       return false, "too many visits in an hour"
     end
   end,

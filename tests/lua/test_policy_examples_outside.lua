@@ -1,0 +1,301 @@
+-- SPDX-License-Identifier: MIT
+--
+-- Example policies that speak with the world outside: a Redis, a web server, a
+-- collector of logs.
+
+local lu = require("luaunit")
+local example = require("example")
+local h = require("harness")
+local json = require("cjson")
+local policy = require("policy")
+local real = require("real")
+local sys = h.sys
+local typed = require("typed")
+
+local T = { limit = 60 }
+
+function T.tearDown()
+  typed.close_all()
+end
+
+-- ---- redis_quota ------------------------------------------------------------
+
+local MANY = "too many visits in an hour"
+
+local function redis_cli(redis, ...)
+  return h.output_of({ "redis-cli", "-p", redis.port, ... })
+end
+
+local function with_redis(redis, changes)
+  changes = changes or {}
+  changes["port = 6379"] = "port = " .. redis.port
+  changes["VISITS = 100"] = "VISITS = 3"
+  local relay = example.relay("redis_quota", { change = changes })
+  relay.change = changes
+  return relay, h.start_echoserver(relay)
+end
+
+function T.test_redis_quota()
+  local redis = real.start_redis()
+  local relay, agent = with_redis(redis)
+  local other, others_agent = with_redis(redis)
+  example.ask(relay, agent.port)
+  example.ask(other, others_agent.port)
+  example.reload(relay)
+  example.ask(relay, agent.port)
+  example.denied(relay, agent.port, MANY)
+  example.denied(other, others_agent.port, MANY)
+  example.ask(relay, agent.port, { from = "127.0.0.2" })
+  local keys = redis_cli(redis, "keys", "*")
+  local key = keys:match("visits:127%.0%.0%.1:%d+")
+  lu.assertEquals(select(2, keys:gsub("visits:", "")), 2)
+  lu.assertEquals(redis_cli(redis, "get", key), "5\n")
+  local left = tonumber(redis_cli(redis, "ttl", key))
+  lu.assertTrue(left > 3500 and left <= 3600, left)
+end
+
+-- Connections that lay idle when Redis went are replaced; without it nobody
+-- comes in.
+function T.test_redis_quota_and_the_end_of_redis()
+  local redis = real.start_redis()
+  local relay, agent = with_redis(redis)
+  example.ask(relay, agent.port)
+  redis_cli(redis, "client", "kill", "type", "normal")
+  example.ask(relay, agent.port)
+  lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
+  redis:kill("KILL")
+  redis:wait()
+  lu.assertEquals({ policy.ask(agent) }, { "", "reset" })
+  relay:wait_log("policy hook failed hook=visitor [^\n]*could not connect")
+end
+
+-- A live pair's bytes, and a visitor that nobody has to be asked about, go
+-- through at once while others wait for an answer.
+local function assert_nobody_held_up(live, seconds)
+  local began = sys.now()
+  for _ = 1, 20 do
+    live:send("still")
+    lu.assertEquals(live:recv_exact(5), "still")
+  end
+  lu.assertTrue(sys.now() - began < seconds, sys.now() - began)
+end
+
+function T.test_redis_quota_holds_up_nobody()
+  local redis = real.start_redis()
+  local relay, agent = with_redis(redis)
+  local live = example.visit(agent)
+  redis_cli(redis, "client", "pause", "900")
+  local began = sys.now()
+  local waiter = h.connect(agent)
+  waiter:send("hello")
+  assert_nobody_held_up(live, 0.5)
+  lu.assertEquals(waiter:recv_exact(5), "hello")
+  lu.assertTrue(sys.now() - began > 0.5, sys.now() - began)
+  lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
+  waiter:close()
+  live:close()
+end
+
+-- Many at once, more than connections are kept.
+function T.test_redis_quota_of_many_at_once()
+  local redis = real.start_redis()
+  local relay, agent = with_redis(redis, { ["IDLE = 16"] = "IDLE = 2" })
+  local visitors = {}
+  for i = 1, 40 do
+    visitors[i] = h.connect(agent, { from = "127.0.2." .. i })
+    visitors[i]:send("hello")
+  end
+  for i = 1, 40 do
+    lu.assertEquals(visitors[i]:recv_exact(5), "hello")
+    visitors[i]:close()
+  end
+  lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
+  lu.assertEquals(redis_cli(redis, "dbsize"), "40\n")
+end
+
+-- ---- webhook ----------------------------------------------------------------
+
+-- Takes one request at a listening socket, and answers it: its path and what
+-- its JSON says.
+local function take_request(listener, status)
+  local socket = assert(listener:accept(h.seconds(10)))
+  local path = assert(socket:recv_line()):match("^POST (%S+) HTTP/1%.1\r$")
+  local length
+  repeat
+    local line = assert(socket:recv_line())
+    length = tonumber(line:lower():match("^content%-length: (%d+)")) or length
+  until line == "\r"
+  local message = json.decode(assert(socket:recv_exact(length)))
+  socket:send("HTTP/1.1 " .. status .. "\r\nContent-Length: 0\r\n" ..
+    "Connection: close\r\n\r\n")
+  socket:close()
+  return path, message
+end
+
+local function with_server(changes)
+  local listener = assert(sys.listen())
+  local where = "127.0.0.1:" .. listener:port()
+  changes = changes or {}
+  changes["127.0.0.1:8088/visitor"] = where .. "/visitor"
+  changes["127.0.0.1:8088/ended"] = where .. "/ended"
+  local relay = example.relay("webhook", { change = changes })
+  relay.change = changes
+  return relay, h.start_echoserver(relay), listener
+end
+
+-- A visitor, and what the server is asked of it and answers.
+local function visit(agent, listener, status)
+  local visitor = h.connect(agent)
+  visitor:send("hello")
+  local path, message = take_request(listener, status)
+  lu.assertEquals(path, "/visitor")
+  lu.assertEquals(message, { addr = "127.0.0.1", port = agent.port })
+  visitor:shutdown()
+  local text, how = visitor:recv_all()
+  visitor:close()
+  return text, how
+end
+
+function T.test_webhook()
+  local relay, agent, listener = with_server()
+  lu.assertEquals(visit(agent, listener, "204 No Content"), "hello")
+  local path, message = take_request(listener, "200 OK")
+  lu.assertEquals(path, "/ended")
+  lu.assertIsNumber(message.conn)
+  lu.assertIsNumber(message.duration)
+  message.conn, message.duration = nil, nil
+  lu.assertEquals(message, { addr = "127.0.0.1", port = agent.port,
+    bytes_in = 5, bytes_out = 5, reason = "ended" })
+  lu.assertEquals({ visit(agent, listener, "403 Forbidden") }, { "", "reset" })
+  relay:wait_log('visitor denied [^\n]*reason="webhook: 403"')
+  -- Those who were not let in have no end that is told.
+  lu.assertNil((listener:accept(1.5)))
+  listener:close()
+  lu.assertEquals({ policy.ask(agent) }, { "", "reset" })
+  relay:wait_log('visitor denied [^\n]*reason="webhook: connection refused"')
+  lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
+end
+
+function T.test_webhook_holds_up_nobody()
+  local relay, agent, listener = with_server()
+  local live = h.connect(agent)
+  take_request(listener, "200 OK")
+  live:send("hello")
+  lu.assertEquals(live:recv_exact(5), "hello")
+  local waiters, asked = {}, {}
+  for i = 1, 5 do
+    waiters[i] = h.connect(agent)
+    asked[i] = assert(listener:accept(h.seconds(10)))
+  end
+  assert_nobody_held_up(live, 0.5)
+  -- Who gets no answer at all is denied in the end.
+  for i = 1, 5 do
+    lu.assertEquals({ waiters[i]:recv_all() }, { "", "reset" })
+    waiters[i]:close()
+    asked[i]:close()
+  end
+  lu.assertEquals(policy.count(relay, 'reason="webhook: timeout"'), 5)
+  live:close()
+  listener:close()
+end
+
+-- In order, each until it is taken, over a reload too.
+function T.test_webhook_tells_until_it_is_heard()
+  local relay, agent, listener = with_server({ ["QUEUE = 10000"] =
+    "QUEUE = 2" })
+  for _ = 1, 2 do
+    lu.assertEquals(visit(agent, listener, "200 OK"), "hello")
+  end
+  h.wait_until("both have ended", function()
+    return policy.count(relay, "visitor closed") == 2
+  end)
+  local _, first = take_request(listener, "500 Oops")
+  example.reload(relay)
+  local _, again = take_request(listener, "503 Later")
+  lu.assertEquals(again, first)
+  _, again = take_request(listener, "200 OK")
+  lu.assertEquals(again, first)
+  local _, second = take_request(listener, "200 OK")
+  lu.assertTrue(second.conn > first.conn)
+  lu.assertNil((listener:accept(1.5)))
+  listener:close()
+end
+
+function T.test_webhook_with_too_much_to_tell()
+  local relay, agent, listener = with_server({ ["QUEUE = 10000"] =
+    "QUEUE = 1", ["every(1, tell)"] = "every(3600, tell)" })
+  for _ = 1, 2 do
+    lu.assertEquals(visit(agent, listener, "200 OK"), "hello")
+  end
+  relay:wait_log("error webhook: the end of conn %d+ is not told")
+  lu.assertEquals(policy.count(relay, "is not told"), 1)
+  listener:close()
+end
+
+-- ---- json_log ---------------------------------------------------------------
+
+-- The lines of the log, decoded, that say this.
+local function records(relay, message)
+  local list = {}
+  for line in relay:log():gmatch("[^\n]*\n") do
+    lu.assertNotNil(utf8.len(line), line)
+    lu.assertEquals(line:find("%c"), #line, line)
+    local record = json.decode(line)
+    if record.message == message then
+      table.insert(list, record)
+    end
+  end
+  return list
+end
+
+local function await_record(relay, message)
+  return h.wait_until("the log says " .. message, function()
+    return records(relay, message)[1]
+  end)
+end
+
+function T.test_json_log()
+  local relay = example.relay("json_log")
+  local agent = example.agent(relay, "echo")
+  lu.assertEquals(policy.ask(agent, "hello"), "hello")
+  local record = await_record(relay, "visitor closed")
+  lu.assertStrMatches(record.time, "%d+%-%d%d%-%d%dT%d%d:%d%d:%d%dZ")
+  lu.assertEquals({ record.severity, record.service }, { "info", "relay" })
+  lu.assertEquals({ record.data.bytes_in, record.data.reason },
+    { 5, "ended" })
+  agent:stop()
+  await_record(relay, "agent gone")
+  example.agent(relay, "echo"):stop()
+  h.wait_until("both are gone", function()
+    return #records(relay, "agent gone") == 2
+  end)
+  lu.assertEquals(records(relay, "address released"), {})
+end
+
+-- A name may hold any byte but 0.
+function T.test_json_log_of_any_byte()
+  local relay = example.relay("json_log")
+  local names = { '"', "\\", "a\nb\r\tc", "\27[31m", "\127", "\u{e4}\u{20ac}",
+                  "\u{10ffff}\u{2028}", "\xff", "a\xc3", "\xed\xa0\x80",
+                  "\xc0\xafx", "\xf5\x80\x80\x80", "{}", "\\u0000" }
+  for byte = 1, 255 do
+    table.insert(names, string.char(byte))
+  end
+  for _, name in ipairs(names) do
+    typed.agent(relay, { words = "name=" .. typed.encode(name) }):bye()
+  end
+  h.wait_until("all are told of", function()
+    return select(2, relay:log():gsub("agent gone", "")) == #names
+  end)
+  for i, record in ipairs(records(relay, "address established")) do
+    local name = names[i]
+    if not utf8.len(name) then
+      name = name:gsub("[\x80-\xff]", function(byte)
+        return utf8.char(byte:byte())
+      end)
+    end
+    lu.assertEquals(record.data.name, name)
+  end
+end
+
+return T
