@@ -154,15 +154,6 @@ static int api_stats(lua_State *L) {
 
 /* ---- shared listeners ------------------------------------------------- */
 
-static bool declared(const struct policy *policy, unsigned port) {
-  unsigned i;
-
-  for (i = 0; i < policy->listen_count; i++)
-    if (policy->listens[i].port == port)
-      return true;
-  return false;
-}
-
 static void read_listen(lua_State *L, struct listen *listen) {
   static const char *const keys[] = {"host", "port", NULL};
   lua_Integer port = 0;
@@ -194,12 +185,16 @@ static void read_listen(lua_State *L, struct listen *listen) {
 static int api_listen(lua_State *L) {
   struct policy *policy = relay__lua_policy_of(L);
   struct relay_lua *lua = policy->lua;
+  const struct listen *declared;
   struct listen listen;
   int err = 0;
 
   memset(&listen, 0, sizeof(listen));
   read_listen(L, &listen);
-  if (declared(policy, listen.port)) {
+  declared = relay__lua_declared(policy, listen.port);
+  if (declared != NULL && strcmp(declared->host, listen.host) != 0)
+    return fail(L, UV_EADDRINUSE);
+  if (declared != NULL) {
     lua_pushboolean(L, 1);
     return 1;
   }
