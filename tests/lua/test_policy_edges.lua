@@ -143,6 +143,35 @@ function T.test_options_that_limit_the_script()
   end
 end
 
+-- ---- numbers ---------------------------------------------------------------
+
+-- "conn.id % n" deals visitors out: so ids must not go in steps.
+function T.test_ids_have_no_gaps()
+  local relay, agent = policy.scene([[return {
+    visitor = function(conn)
+      if conn.id % 2 == 0 then relay.sleep(0.01) end
+      print("id", conn.id)
+    end }]])
+  for id = 2, 5 do
+    lu.assertEquals(policy.ask(agent, "hello"), "hello")
+    relay:wait_log("info id " .. id .. "\n")
+  end
+end
+
+-- ---- modules ---------------------------------------------------------------
+
+function T.test_a_policy_named_as_what_it_requires()
+  local directory = h.tmpdir()
+  h.write_file(directory .. "/json.lua", "require 'json' return {}")
+  for _, path in ipairs({ directory .. "/json.lua", "json.lua" }) do
+    local relay = h.output_of({ "realpath", h.program("relay") })
+    local result = h.run({ relay:match("[^\n]+"), "--check", "--script", path,
+                           cwd = directory })
+    lu.assertEquals(result.status, 1)
+    lu.assertStrContains(result.stderr, "json.lua is the policy itself")
+  end
+end
+
 -- ---- shared ports ----------------------------------------------------------
 
 function T.test_one_port_on_two_hosts()
