@@ -21,7 +21,8 @@ local h = require("harness")
 
 local pages = {}
 
-pages.list = { "docs/scripting.md", "docs/api.md" }
+-- Of the last only fences of Lua are read.
+pages.list = { "docs/scripting.md", "docs/api.md", "README.md" }
 
 -- ---- the fences -------------------------------------------------------------
 
@@ -32,7 +33,9 @@ function pages.fences_of(path)
     number = number + 1
     if open and line == "```" then
       open.text = table.concat(open, "\n") .. "\n"
-      table.insert(found, open)
+      if path:find("^docs/") or open.language == "lua" then
+        table.insert(found, open)
+      end
       open = nil
     elseif open then
       table.insert(open, line)

@@ -55,6 +55,10 @@ drivers["decides.lua"] = function()
   relay:wait_log("info 127.0.0.1 got 1 bytes in %d+%.%d s: ")
 end
 
+drivers["readme.lua"] = function()
+  three_at_a_time(pages.scene("readme.lua"))
+end
+
 drivers["waits.lua"] = function()
   local relay, agent = pages.scene("waits.lua")
   pages.assert_served(agent)
