@@ -7,6 +7,8 @@
 
 #include "private.h"
 
+#define NAMES_MAX 64
+
 static relay_t *check_relay(lua_State *L) {
   relay_t *relay = relay__lua_policy_of(L)->lua->relay;
 
@@ -221,7 +223,16 @@ static int api_reload(lua_State *L) {
 }
 
 static int api_unknown(lua_State *L) {
-  return luaL_error(L, "relay has no '%s'", luaL_tolstring(L, 2, NULL));
+  const char *names[NAMES_MAX + 1];
+  const char *word = luaL_tolstring(L, 2, NULL);
+  size_t count = 0;
+
+  lua_pushnil(L);
+  for (; lua_next(L, 1) != 0 && count < NAMES_MAX; lua_pop(L, 1))
+    if (lua_type(L, -2) == LUA_TSTRING)
+      names[count++] = lua_tostring(L, -2); /* the table keeps it */
+  names[count] = NULL;
+  return relay__lua_unknown(L, "relay has no", word, names);
 }
 
 void relay__lua_open_api(lua_State *L) {

@@ -158,6 +158,31 @@ function T.test_ids_have_no_gaps()
   end
 end
 
+-- ---- words that help ---------------------------------------------------------
+
+function T.test_common_mistakes()
+  for script, words in pairs({
+    ["return { start = function() relay.slepp(1) end }"] =
+      "policy.lua:1: relay has no 'slepp' (did you mean 'sleep'?)",
+    ["return { start = function() relay.xyzzy(1) end }"] =
+      "policy.lua:1: relay has no 'xyzzy'\n",
+    ["local f = function() return log.info end f()"] =
+      "policy.lua:1: undeclared variable 'log'\n",
+  }) do
+    lu.assertStrContains(check(script).stderr, words)
+  end
+  local path = h.write_file(h.tmpdir() .. "/policy.lua",
+    "return { start = function() relay.sleep(1) end }")
+  local result = h.run({ h.program("relay"), "--check", "--script", path })
+  lu.assertStrContains(result.stderr, "policy.lua:1: undeclared variable " ..
+    "'relay' (local relay = require \"relay\")")
+  local relay, agent = policy.scene(
+    "return { visitor = function(conn) conn.limit { idle = 5 } end }")
+  policy.ask(agent)
+  relay:wait_log("bad argument #1 to 'limit' %(conn or agent expected, got " ..
+    "table%)")
+end
+
 -- ---- modules ---------------------------------------------------------------
 
 function T.test_a_policy_named_as_what_it_requires()
