@@ -8,7 +8,9 @@
 --   <!-- part: NAME -->     entries of a policy's table: pass --check
 --   <!-- in: HOOK -->       lines of a hook's body: run in a real relay, where
 --                           they must not fail; what stands after "-->" is
---                           what that call or print gives ("…": anything)
+--                           what that call or print gives ("…": anything).
+--                           With "needs relay.NAME" before the end, skipped in
+--                           a build that has no such function
 --   <!-- console: NAME -->  typed as it stands, with the output that it shows
 --   <!-- log: NAME -->      lines of the relay's log, in that order
 --   <!-- drawing -->        nothing to run
@@ -40,8 +42,10 @@ function pages.fences_of(path)
     elseif open then
       table.insert(open, line)
     elseif line:find("^```") then
-      local kind, name = (marker or ""):match("^<!%-%- (%l+):? ?(%S*) %-%->$")
+      local kind, name, more =
+        (marker or ""):match("^<!%-%- (%l+):? ?(%S*) ?(.*) ?%-%->$")
       open = { kind = kind, name = name, language = line:sub(4),
+               needs = (more or ""):match("^needs relay%.(%l+) $"),
                where = ("%s:%d"):format(path, number), line = number }
     end
     marker = line

@@ -174,9 +174,20 @@ local function script_of(hook, text)
   return all .. "\n}"
 end
 
+local function need_function(name)
+  local result = h.run({ h.program("relay"), "--check", "--script",
+    policy.write("local _ = relay." .. name .. " return {}") })
+  if result.status ~= 0 then
+    h.skip("this build has no relay." .. name)
+  end
+end
+
 local function run_fragment(one)
   local hook = one.name
   lu.assertNotNil(arguments[hook], one.where .. ": no hook " .. hook)
+  if one.needs then
+    need_function(one.needs)
+  end
   local relay = policy.relay(script_of(hook, one.text))
   local agent = h.start({ h.program("echoserver"), "localhost",
                           tostring(relay.port) })

@@ -158,7 +158,7 @@ function T.test_ids_have_no_gaps()
   end
 end
 
--- ---- words that help ---------------------------------------------------------
+-- ---- words that help --------------------------------------------------------
 
 function T.test_common_mistakes()
   for script, words in pairs({
