@@ -7,6 +7,8 @@
 
 #include "private.h"
 
+#define NAMES_MAX 64
+
 static relay_t *check_relay(lua_State *L) {
   relay_t *relay = relay__lua_policy_of(L)->lua->relay;
 
@@ -154,15 +156,6 @@ static int api_stats(lua_State *L) {
 
 /* ---- shared listeners ------------------------------------------------- */
 
-static bool declared(const struct policy *policy, unsigned port) {
-  unsigned i;
-
-  for (i = 0; i < policy->listen_count; i++)
-    if (policy->listens[i].port == port)
-      return true;
-  return false;
-}
-
 static void read_listen(lua_State *L, struct listen *listen) {
   static const char *const keys[] = {"host", "port", NULL};
   lua_Integer port = 0;
@@ -194,12 +187,16 @@ static void read_listen(lua_State *L, struct listen *listen) {
 static int api_listen(lua_State *L) {
   struct policy *policy = relay__lua_policy_of(L);
   struct relay_lua *lua = policy->lua;
+  const struct listen *declared;
   struct listen listen;
   int err = 0;
 
   memset(&listen, 0, sizeof(listen));
   read_listen(L, &listen);
-  if (declared(policy, listen.port)) {
+  declared = relay__lua_declared(policy, listen.port);
+  if (declared != NULL && strcmp(declared->host, listen.host) != 0)
+    return fail(L, UV_EADDRINUSE);
+  if (declared != NULL) {
     lua_pushboolean(L, 1);
     return 1;
   }
@@ -226,7 +223,16 @@ static int api_reload(lua_State *L) {
 }
 
 static int api_unknown(lua_State *L) {
-  return luaL_error(L, "relay has no '%s'", luaL_tolstring(L, 2, NULL));
+  const char *names[NAMES_MAX + 1];
+  const char *word = luaL_tolstring(L, 2, NULL);
+  size_t count = 0;
+
+  lua_pushnil(L);
+  for (; lua_next(L, 1) != 0 && count < NAMES_MAX; lua_pop(L, 1))
+    if (lua_type(L, -2) == LUA_TSTRING)
+      names[count++] = lua_tostring(L, -2); /* the table keeps it */
+  names[count] = NULL;
+  return relay__lua_unknown(L, "relay has no", word, names);
 }
 
 void relay__lua_open_api(lua_State *L) {

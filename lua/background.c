@@ -130,7 +130,7 @@ static void on_run_end(struct task *task) {
     relay__lua_log_failure(policy, "every");
   if (every != NULL)
     every->running = false;
-  if (!task->failed && task->number == 0)
+  if (!task->failed && task->no_more)
     stop(policy, id);
   relay__lua_task_release(task);
 }

@@ -147,6 +147,12 @@ static int question(struct relay_lua *lua, struct event *event,
 
 /* ---- news ------------------------------------------------------------- */
 
+/* From now on, counted from now. */
+static void set_interval(struct relay_lua *lua, uint64_t ms) {
+  lua->tick_ms = ms;
+  lua->tick_due_ms = uv_now(lua->loop) + ms;
+}
+
 static void on_told(struct task *task) {
   if (task->failed)
     log_failure(task);
@@ -154,10 +160,20 @@ static void on_told(struct task *task) {
     relay__lua_box_forget(task->policy, task->subject);
   if (task->hook == HOOK_TICK) {
     task->policy->ticking = false;
-    if (!isnan(task->number) && task->number > 0)
-      task->policy->lua->tick_ms = (uint64_t)ceil(task->number * 1000);
+    if (!task->failed && !isnan(task->number))
+      set_interval(task->policy->lua, (uint64_t)ceil(task->number * 1000));
   }
   relay__lua_task_release(task);
+}
+
+/* What waits beyond its time is ended: nobody else would. */
+static void start_told(struct task *task) {
+  uint64_t generation = task->generation;
+
+  task->on_end = on_told;
+  relay__lua_task_start(task);
+  if (task->busy && task->generation == generation)
+    relay__lua_task_limit(task, task->policy->lua->options.wait_ms);
 }
 
 static void tell_now(struct relay_lua *lua, const struct event *event) {
@@ -167,12 +183,8 @@ static void tell_now(struct relay_lua *lua, const struct event *event) {
   if (has_hook(policy, event->hook))
     task = take_task(policy, event);
   if (task != NULL) {
-    task->on_end = on_told;
-    if (event->hook == HOOK_TICK) {
-      policy->ticking = true;
-      relay__lua_task_limit(task, lua->options.wait_ms);
-    }
-    relay__lua_task_start(task);
+    policy->ticking = policy->ticking || event->hook == HOOK_TICK;
+    start_told(task);
   } else if (event->hook == HOOK_CLOSE || event->hook == HOOK_AGENT_GONE) {
     relay__lua_box_forget(policy, relay__lua_event_subject(event));
   }
@@ -300,15 +312,20 @@ static void on_agent_gone(void *data, const relay_agent_info *agent,
   tell(data, &event);
 }
 
+/* Looked at every second at least: after a reload, another script's interval
+   counts. */
 static uint64_t on_tick(void *data, uint64_t now_ms) {
   struct relay_lua *lua = data;
   struct event event = {.hook = HOOK_TICK};
+  uint64_t left;
 
-  (void)now_ms;
-  if (!is_busy(lua) && !lua->policy->ticking &&
-      has_hook(lua->policy, HOOK_TICK))
+  if (now_ms >= lua->tick_due_ms && !is_busy(lua) && !lua->policy->ticking &&
+      has_hook(lua->policy, HOOK_TICK)) {
+    set_interval(lua, lua->tick_ms);
     tell_now(lua, &event);
-  return lua->tick_ms;
+  }
+  left = lua->tick_due_ms > now_ms ? lua->tick_due_ms - now_ms : lua->tick_ms;
+  return left < TICK_MS ? left : TICK_MS;
 }
 
 static int on_log(void *data, const relay_log_record *record) {

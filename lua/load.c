@@ -60,7 +60,10 @@ static int read_global(lua_State *L) {
   lua_pushvalue(L, 2);
   if (lua_rawget(L, -2) != LUA_TNIL)
     return 1;
-  return luaL_error(L, "undeclared variable '%s'", luaL_tolstring(L, 2, NULL));
+  if (strcmp(luaL_tolstring(L, 2, NULL), "relay") == 0)
+    return luaL_error(L, "undeclared variable 'relay' (local relay = require "
+                         "\"relay\")");
+  return luaL_error(L, "undeclared variable '%s'", lua_tostring(L, -1));
 }
 
 static int write_global(lua_State *L) {

@@ -103,18 +103,17 @@ void relay__lua_log(struct relay_lua *lua, relay_log_level level,
 
 /* ---- failures --------------------------------------------------------- */
 
-static uint64_t hash_of(const char *text) {
-  uint64_t hash = 1469598103934665603u;
-
+static uint64_t hash_of(uint64_t hash, const char *text) {
   for (; *text != '\0'; text++)
     hash = (hash ^ (unsigned char)*text) * 1099511628211u;
   return hash | 1;
 }
 
 /* Whether to tell of it, and how often it was not told of since. */
-static bool is_due(struct relay_lua *lua, const char *text,
+static bool is_due(struct relay_lua *lua, const char *where, const char *text,
                    uint64_t *repeated) {
-  uint64_t hash = hash_of(text), now = uv_now(lua->loop);
+  uint64_t hash = hash_of(hash_of(1469598103934665603u, where), text);
+  uint64_t now = uv_now(lua->loop);
   size_t i, oldest = 0;
 
   for (i = 0; i < ERRORS_KEPT; i++) {
@@ -152,7 +151,7 @@ void relay__lua_log_failure(struct policy *policy, const char *where) {
     fields[count++] = (relay_log_field){
         "traceback", trace + strlen("\nstack traceback:\n"), 0};
   }
-  if (!is_due(policy->lua, text, &repeated))
+  if (!is_due(policy->lua, where, text, &repeated))
     return;
   if (repeated != 0)
     fields[count++] = (relay_log_field){"repeated", NULL, (int64_t)repeated};

@@ -99,6 +99,12 @@ int relay_lua_has_hook(const relay_lua_t *lua, const char *name) {
   return 0;
 }
 
+void relay_lua_limit(relay_lua_t *lua, size_t memory_bytes,
+                     unsigned budget_ms) {
+  lua->options.memory_bytes = memory_bytes;
+  lua->options.budget_ms = budget_ms;
+}
+
 const relay_policy *relay_lua_policy(relay_lua_t *lua) {
   return &lua->table;
 }

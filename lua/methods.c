@@ -62,6 +62,18 @@ static int64_t read_limit(lua_State *L, const char *key, double scale) {
   return (int64_t)ceil(number);
 }
 
+/* Limits of an agent belong to its address, which may be still to come. */
+static int limit_agent(lua_State *L, const struct box *box,
+                       const relay_limits *limits) {
+  relay_t *relay = relay__lua_box_relay(L, box);
+  relay_agent_info info = {.size = sizeof(info)};
+  int err = relay_limit_agent(relay, box->id, limits);
+
+  if (err == UV_ENOENT && relay_get_agent(relay, box->id, &info) == 0)
+    return luaL_error(L, "an agent without an address has no limits yet");
+  return result(L, box, err);
+}
+
 static int box_limit(lua_State *L) {
   static const char *const conn_keys[] = {"rate_in", "rate_out", "idle", NULL};
   static const char *const agent_keys[] = {"rate_in", "rate_out", NULL};
@@ -87,9 +99,9 @@ static int box_limit(lua_State *L) {
                                 box->is_conn ? conn_keys : agent_keys);
     lua_pop(L, 1);
   }
-  return result(L, box,
-                box->is_conn ? relay_limit_conn(relay, box->id, &limits)
-                             : relay_limit_agent(relay, box->id, &limits));
+  return box->is_conn
+             ? result(L, box, relay_limit_conn(relay, box->id, &limits))
+             : limit_agent(L, box, &limits);
 }
 
 static int conn_tag(lua_State *L) {

@@ -154,7 +154,9 @@ struct box *relay__lua_check_box(lua_State *L, int index) {
   struct box *box = luaL_testudata(L, index, CONN);
 
   if (box == NULL)
-    box = luaL_checkudata(L, index, AGENT);
+    box = luaL_testudata(L, index, AGENT);
+  if (box == NULL)
+    luaL_typeerror(L, index, "conn or agent");
   return box;
 }
 

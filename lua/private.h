@@ -95,7 +95,8 @@ struct task {
   bool running;   /* on the C stack */
   bool cancelled; /* to be killed as soon as it stops running */
   bool failed;
-  bool doomed; /* the hook closed what it decides on: `reason` says why */
+  bool doomed;  /* the hook closed what it decides on: `reason` says why */
+  bool no_more; /* what `every` ran returned false */
   const struct event *event; /* until the first wait */
   uint64_t call;
   uint64_t subject;
@@ -106,7 +107,7 @@ struct task {
   uv_timer_t sleep;
   uv_timer_t limit;
   unsigned handles;
-  double number; /* tick: its answer; NAN: none */
+  double number; /* tick: the next interval, in seconds; NAN: none */
   relay_verdict verdict;
   char reason[256];
   char name[128];
@@ -289,7 +290,8 @@ struct relay_lua {
   bool reloading;
   bool stopping; /* relay_lua_close was called */
   bool closing;
-  uint64_t tick_ms;
+  uint64_t tick_ms; /* the script's interval */
+  uint64_t tick_due_ms;
   uv_idle_t soon;
   uv_timer_t sweep; /* of kv */
   unsigned handles;
@@ -328,6 +330,9 @@ bool relay__lua_run_life(struct policy *policy, const struct event *event,
                          struct task **out);
 
 void relay__lua_reload_begin(struct relay_lua *lua);
+/* What the policy (NULL: none) asked for with relay.listen, or NULL. */
+const struct listen *relay__lua_declared(const struct policy *policy,
+                                         unsigned port);
 int relay__lua_open_listens(struct policy *policy, const struct policy *before,
                             char *error, size_t size);
 

@@ -18,13 +18,14 @@
 
 /* ---- shared listeners ------------------------------------------------- */
 
-static bool declares(const struct policy *policy, unsigned port) {
+const struct listen *relay__lua_declared(const struct policy *policy,
+                                         unsigned port) {
   unsigned i;
 
   for (i = 0; policy != NULL && i < policy->listen_count; i++)
     if (policy->listens[i].port == port)
-      return true;
-  return false;
+      return &policy->listens[i];
+  return NULL;
 }
 
 /* Takes back the first `count` that `other` does not declare. */
@@ -33,7 +34,7 @@ static void close_listens(struct policy *policy, unsigned count,
   unsigned i;
 
   for (i = 0; i < count; i++)
-    if (!declares(other, policy->listens[i].port))
+    if (relay__lua_declared(other, policy->listens[i].port) == NULL)
       relay_unlisten(policy->lua->relay, policy->listens[i].port);
 }
 
@@ -43,9 +44,12 @@ int relay__lua_open_listens(struct policy *policy, const struct policy *before,
 
   for (i = 0; i < policy->listen_count; i++) {
     const struct listen *listen = &policy->listens[i];
+    const struct listen *old = relay__lua_declared(before, listen->port);
     int err = 0;
 
-    if (!declares(before, listen->port))
+    if (old != NULL && strcmp(old->host, listen->host) != 0)
+      err = UV_EADDRINUSE; /* by itself, on another host */
+    else if (old == NULL)
       err = relay_listen(policy->lua->relay,
                          *listen->host != '\0' ? listen->host : NULL,
                          listen->port);
@@ -164,6 +168,7 @@ static void swap(struct relay_lua *lua) {
   lua->policy = new;
   lua->coming = NULL;
   lua->tick_ms = TICK_MS;
+  lua->tick_due_ms = 0;
   close_listens(old, old->listen_count, new);
   relay__lua_log(lua, RELAY_LOG_INFO, "policy reloaded", NULL, 0);
   retire(old);

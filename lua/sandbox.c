@@ -77,6 +77,15 @@ static int safe_dofile(lua_State *L) {
   return lua_gettop(L);
 }
 
+/* A policy called redis.lua hides the library of that name from itself. */
+static bool is_policy(lua_State *L, const char *path) {
+  const char *script = relay__lua_policy_of(L)->lua->script;
+
+  if (strchr(script, '/') == NULL && strncmp(path, "./", 2) == 0)
+    path += 2;
+  return strcmp(path, script) == 0;
+}
+
 /* The searcher for Lua files. Upvalue 1: package. */
 static int search_text(lua_State *L) {
   const char *name = luaL_checkstring(L, 1), *path;
@@ -88,6 +97,9 @@ static int search_text(lua_State *L) {
   if (lua_isnil(L, -2))
     return 1; /* where it was looked for */
   path = lua_tostring(L, -2);
+  if (is_policy(L, path))
+    return luaL_error(L, "cannot load '%s': %s is the policy itself", name,
+                      path);
   if (luaL_loadfilex(L, path, "t") != LUA_OK)
     return luaL_error(L, "cannot load '%s': %s", name, lua_tostring(L, -1));
   lua_pushstring(L, path);

@@ -110,7 +110,7 @@ struct task *relay__lua_task_take(struct policy *policy, enum hook hook) {
   task->generation++;
   task->hook = hook;
   task->busy = true;
-  task->cancelled = task->failed = task->doomed = false;
+  task->cancelled = task->failed = task->doomed = task->no_more = false;
   task->event = NULL;
   task->call = task->subject = 0;
   task->on_end = NULL;

@@ -74,6 +74,11 @@ static bool read_port(lua_State *L, int index, unsigned *port) {
   return true;
 }
 
+static bool read_flag(lua_State *L, int index, int *flag) {
+  *flag = lua_toboolean(L, index);
+  return lua_type(L, index) == LUA_TBOOLEAN;
+}
+
 static const char *const address_keys[] = {"port", "host", "share", NULL};
 
 static bool read_address(lua_State *L, struct task *task, int index) {
@@ -91,7 +96,7 @@ static bool read_address(lua_State *L, struct task *task, int index) {
       ok = lua_type(L, -1) == LUA_TSTRING &&
            take_text(L, -1, task->host, sizeof(task->host), &verdict->host);
     else if (strcmp(key, "share") == 0)
-      verdict->share = lua_toboolean(L, -1);
+      ok = read_flag(L, -1, &verdict->share);
     else
       relay__lua_unknown(L, "allocate returned a table with the key", key,
                          address_keys);
@@ -164,6 +169,19 @@ static bool read_saved(lua_State *L, struct task *task, int first) {
   return false;
 }
 
+static bool read_interval(lua_State *L, struct task *task, int first) {
+  if (lua_isnoneornil(L, first))
+    return true;
+  if (lua_type(L, first) != LUA_TNUMBER)
+    return wrong(L, task, "a number of seconds or nil");
+  task->number = lua_tonumber(L, first);
+  if (task->number > 0 && task->number < 1e9)
+    return true;
+  lua_pushfstring(L, "tick returned %s, which is not an interval",
+                  lua_tostring(L, first));
+  return false;
+}
+
 bool relay__lua_verdict_read(lua_State *L, struct task *task, int first) {
   switch (task->hook) {
   case HOOK_AUTH:
@@ -171,11 +189,10 @@ bool relay__lua_verdict_read(lua_State *L, struct task *task, int first) {
   case HOOK_SAVE:
     return read_saved(L, task, first);
   case HOOK_TICK:
+    return read_interval(L, task, first);
   case HOOK_NONE:
-    if (lua_type(L, first) == LUA_TNUMBER)
-      task->number = lua_tonumber(L, first);
-    else if (lua_type(L, first) == LUA_TBOOLEAN && !lua_toboolean(L, first))
-      task->number = 0; /* no more, from `every` */
+    task->no_more =
+        lua_type(L, first) == LUA_TBOOLEAN && !lua_toboolean(L, first);
     return true;
   case HOOK_ALLOCATE:
   case HOOK_VISITOR:

@@ -82,9 +82,14 @@ static bool has_operand(const struct cli *cli, int argc, char **argv,
 }
 
 struct visit {
+  const struct script *script;
   const struct cli *cli;
   struct arguments *arguments;
 };
+
+/* What is settled before the script is read. */
+static const char *const not_for_scripts[] = {"script", "check",   "unsafe",
+                                              "help",   "version", NULL};
 
 static int add_option(void *data, const char *key, const char *value) {
   struct visit *visit = data;
@@ -92,15 +97,22 @@ static int add_option(void *data, const char *key, const char *value) {
   size_t size = strlen(key) + strlen(value) + 4;
   char *text;
 
+  for (size_t i = 0; not_for_scripts[i] != NULL; i++)
+    if (strcmp(key, not_for_scripts[i]) == 0)
+      return cli_fail(visit->cli, "%s: option '%s' is for the command line",
+                      visit->script->path, key);
   if (strcmp(key, "port") == 0) {
     visit->arguments->port = strdup(value);
-    return visit->arguments->port != NULL ? 0 : UV_ENOMEM;
+    visit->arguments->failed = visit->arguments->port == NULL;
+    return 0;
   }
   if (option != NULL && option->kind == CLI_FLAG && strcmp(value, "false") == 0)
     return 0;
   text = malloc(size);
-  if (text == NULL)
-    return UV_ENOMEM;
+  if (text == NULL) {
+    visit->arguments->failed = true;
+    return 0;
+  }
   if (option != NULL && option->kind == CLI_FLAG && strcmp(value, "true") == 0)
     snprintf(text, size, "--%s", key);
   else
@@ -165,24 +177,16 @@ static int find_script(const struct cli *cli, int argc, char **argv, bool named,
   return status;
 }
 
-int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
-                 struct cli_log *log, int argc, char **argv,
-                 const char **operands) {
+/* Pass two: the script's options in front of the command line's. */
+static int parse_again(struct script *script, const struct cli *cli, int argc,
+                       char **argv, bool operand, const char **operands) {
   struct arguments all = {NULL, 0, NULL, false};
-  struct visit visit = {cli, &all};
-  bool named = false;
-  bool operand = has_operand(cli, argc, argv, &named);
-  int status = find_script(cli, argc, argv, named, operand, operands);
+  struct visit visit = {script, cli, &all};
   bool has_options;
+  int status;
 
-  if (status != CLI_GO || script->path == NULL)
-    return status;
-  status = load(script, loop, cli, log);
-  if (status != CLI_GO)
-    return status;
   add(&all, argv[0]);
-  if (relay_lua_each_option(script->lua, add_option, &visit) != 0)
-    all.failed = true;
+  status = relay_lua_each_option(script->lua, add_option, &visit);
   has_options = all.count > 1 || all.port != NULL;
   for (int i = 1; i < argc; i++)
     add(&all, argv[i]);
@@ -193,10 +197,30 @@ int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
   script->arguments = all.list; /* texts of options point into it */
   script->argument_count = all.count;
   free(all.port);
+  if (status != 0)
+    return status;
   status = all.failed ? cli_fail(cli, "%s", uv_strerror(UV_ENOMEM))
                       : cli_parse(cli, all.count, all.list, operands);
   if (status != CLI_GO && has_options)
     cli_fail(cli, "that was with the options of %s", script->path);
+  return status;
+}
+
+int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
+                 struct cli_log *log, int argc, char **argv,
+                 const char **operands) {
+  bool named = false;
+  bool operand = has_operand(cli, argc, argv, &named);
+  int status = find_script(cli, argc, argv, named, operand, operands);
+
+  if (status != CLI_GO || script->path == NULL)
+    return status;
+  status = load(script, loop, cli, log);
+  if (status == CLI_GO)
+    status = parse_again(script, cli, argc, argv, operand, operands);
+  if (status == CLI_GO)
+    relay_lua_limit(script->lua, (size_t)script->memory_bytes,
+                    (unsigned)script->budget_ms);
   return status;
 }
 

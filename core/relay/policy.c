@@ -57,7 +57,7 @@ static void begin(struct relay *relay, struct asking *asking,
   relay__question_drop(relay, question);
   verdict_init(verdict);
   asking->outer = relay->asking;
-  asking->call = question->call = ++relay->next_id;
+  asking->call = question->call = ++relay->next_call;
   asking->settled = false;
   relay->asking = asking;
 }

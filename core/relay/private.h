@@ -61,7 +61,8 @@ struct relay {
   struct listener listener; /* for agents */
   struct registry registry;
   struct asking *asking;
-  uint64_t next_id;
+  uint64_t next_id;   /* of agents and conns */
+  uint64_t next_call; /* of questions: no gaps in what people see */
 
   struct link handshakes;
   struct link sessions;

@@ -16,8 +16,9 @@ local sys = h.sys
 
 local T = { limit = 120, limits = { test_example_session = 300 } }
 
-local DOCUMENTS = { "README.md", "CHANGELOG.md", "docs/embedding.md",
-                    "docs/internals.md", "docs/protocol.md" }
+local DOCUMENTS = { "README.md", "CHANGELOG.md", "docs/api.md",
+                    "docs/embedding.md", "docs/internals.md",
+                    "docs/protocol.md", "docs/scripting.md" }
 
 local function document(name)
   return h.read_file(h.source .. name)

@@ -36,7 +36,7 @@ typedef struct relay_lua_options {
   size_t memory_bytes;    /* most that one loaded script may hold */
   unsigned budget_ms;     /* CPU time of one entry into the script */
   unsigned load_ms;       /* CPU time of loading it */
-  uint64_t wait_ms;       /* longest wait in start, save, stop and tick */
+  uint64_t wait_ms;       /* longest wait in a hook that decides nothing */
   uint64_t drain_ms;      /* how long hooks under way outlive a reload */
   int unsafe;             /* 1: the whole standard library, bytecode too */
   relay_log_fn log;       /* NULL: nothing is logged */
@@ -94,6 +94,11 @@ RELAY_API int relay_lua_each_option(relay_lua_t *lua,
                                     int (*visit)(void *data, const char *key,
                                                  const char *value),
                                     void *data);
+
+/* Sets memory_bytes and budget_ms anew, where the script's own options say so.
+   Scripts to come are loaded within them. */
+RELAY_API void relay_lua_limit(relay_lua_t *lua, size_t memory_bytes,
+                               unsigned budget_ms);
 
 /* Whether the script defines a hook; the names, NULL-terminated. */
 RELAY_API int relay_lua_has_hook(const relay_lua_t *lua, const char *name);
