@@ -186,7 +186,7 @@ local function open(world)
       return names
     end,
     options = function() return world.policy.options end,
-    listens = function() return world.policy.listens end,
+    listens = function() return world.core:listens() end,
     stats = function() return world.core.stats end,
   }
   return setmetatable(w, {

@@ -107,8 +107,8 @@ function core.new(options)
   for _, port in ipairs(options.taken or {}) do
     taken[port] = true
   end
-  return setmetatable({ handles = {}, order = {}, taken = taken, ports = {},
-                        stats = {} }, core)
+  return setmetatable({ handles = {}, order = {}, asked = {}, taken = taken,
+                        ports = {}, stats = {} }, core)
 end
 
 function core:know(handle)
@@ -179,9 +179,9 @@ function core.tag(handle, key, value)
   end
 end
 
--- `self.deciding` is the conn that `visitor` is asked about.
+-- Only while `visitor` decides.
 function core:peek(handle, seconds)
-  if self.deciding ~= handle then
+  if not self.asked[handle] then
     return "EALREADY"
   end
   handle.peek = seconds
@@ -198,6 +198,18 @@ function core:unlisten(port)
   self.ports[port] = nil
 end
 
+-- The shared ports that are open, as { port =, host = }.
+function core:listens()
+  local list = {}
+  for port, host in pairs(self.ports) do
+    table.insert(list, { port = port, host = host ~= true and host or nil })
+  end
+  table.sort(list, function(a, b)
+    return a.port < b.port
+  end)
+  return list
+end
+
 local STATS = { "agents", "leases", "visitors", "pairs", "parked", "waiting",
                 "unproven", "fds", "pipes", "agents_total", "visitors_total",
                 "refused_total", "bytes_in", "bytes_out" }
@@ -211,9 +223,14 @@ function core:get_stats()
   return stats
 end
 
--- What follows from a verdict: who is denied has ended.
-function core:obey(hook, handle, verdict)
-  if verdict.deny and hook ~= "tick" then
+-- A question begins, and is answered: who is denied has ended.
+function core:ask(hook, handle)
+  self.asked[handle] = hook == "visitor" or nil
+end
+
+function core:obey(handle, verdict)
+  self.asked[handle] = nil
+  if verdict.deny then
     self:forget(handle)
   end
 end

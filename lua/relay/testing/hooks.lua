@@ -32,7 +32,7 @@ end
 local function push_agents(policy, agents)
   local list = {}
   for i, agent in ipairs(agents or {}) do
-    list[i] = boxes.push(policy, policy.world.core:know(agent))
+    list[i] = boxes.push(policy, agent)
   end
   return list
 end
@@ -87,7 +87,7 @@ local function conclude(world, policy, event, given)
   if given.deny and (event.hook == "visitor" or event.hook == "auth") then
     boxes.forget(policy, event.handle)
   end
-  world.core:obey(event.hook, event.handle, given)
+  world.core:obey(event.handle, given)
   settle(event.verdict, given)
 end
 
@@ -107,7 +107,7 @@ local function ask(world, event)
     conclude(world, policy, event, { allow = true })
     return
   end
-  world.core.deciding = event.hook == "visitor" and event.handle or nil
+  world.core:ask(event.hook, event.handle)
   local task = make(policy, event, function(task)
     world.clock:cancel(event.deadline)
     world:log_failure(task, event.hook)
@@ -242,7 +242,8 @@ local function check_handle(hook, handle, kind)
   end
 end
 
-local function check_given(hook, given)
+-- Agents that are handed over are there.
+local function check_given(world, hook, given)
   if hook == "peek" and type(given) ~= "string" then
     raise.error("peek is called with a conn and its first bytes")
   end
@@ -250,6 +251,7 @@ local function check_given(hook, given)
     if core.kind(agent) ~= "agent" then
       raise.error("agent %d of the list is a %s", i, type(agent))
     end
+    world.core:know(agent)
   end
 end
 
@@ -273,7 +275,7 @@ function hooks.call(world, hook, handle, given)
     raise.unknown("unknown hook", tostring(hook), load_policy.hooks)
   end
   check_handle(hook, handle, kind)
-  check_given(hook, given)
+  check_given(world, hook, given)
   if handle.alive then
     world.core:know(handle)
   end
