@@ -31,6 +31,7 @@ static int api_log(lua_State *L) {
   int level = luaL_checkoption(L, 1, NULL, levels);
   const char *text;
 
+  luaL_checkany(L, 2);
   if (lua_gettop(L) > 2) {
     luaL_checkstring(L, 2);
     lua_pushvalue(L, lua_upvalueindex(1));

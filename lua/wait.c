@@ -206,8 +206,10 @@ static int deliver(lua_State *L, lua_State *co, int results, bool wraps) {
     lua_insert(L, -2);
     return 2;
   }
-  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD)
+  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) {
     lua_resetthread(co);
+    lua_xmove(co, L, 1); /* the error, or one of closing its variables */
+  }
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
