@@ -128,8 +128,15 @@ static const char *close_bracket(const char *host) {
 
 static void open_relay(struct program *self) {
   const char *host = self->options.listen_host;
-  int err = relay_new(&self->relay, &self->run.loop, &self->options);
+  const char *fault = relay_options_fault(&self->options);
+  int err;
 
+  if (fault != NULL) {
+    self->status = cli_fail(&self->cli, "this value cannot be: %s", fault);
+    close_relay(self);
+    return;
+  }
+  err = relay_new(&self->relay, &self->run.loop, &self->options);
   if (err != 0) {
     host = host != NULL ? host : wildcard_host();
     self->status = cli_fail(&self->cli, "cannot listen on %s%s%s:%u: %s",
@@ -202,6 +209,8 @@ static void list_addresses(struct program *self, struct cli_option *addresses) {
        "after PORT", 0, 0, NULL},
       {"dial", "HOST:PORT", CLI_TEXT, &o->dial,
        "where agents open data connections", "as for control", 0, 0, NULL},
+      {"proxy-from", "CIDR,...", CLI_TEXT, &o->proxy_from,
+       "balancers that send PROXY headers", "none", 0, 0, NULL},
       {"mode", "MODE", CLI_CHOICE, &self->mode, "how bytes move", NULL, 0, 0,
        "splice|copy"},
       {"rcvbuf", "SIZE", CLI_SIZE, &self->rcvbuf_bytes,

@@ -12,8 +12,8 @@ build=${1:?usage: tests/check_injection.sh BUILD}
 
 # Pure, or told by their result as often as by an error.
 pure='__errno_location _GLOBAL_OFFSET_TABLE_ in6addr_loopback memchr memcmp
-  memcpy memmove memset snprintf strchr strcmp strcspn strlen strncmp strrchr
-  strstr inet_ntop inet_pton gmtime_r __stack_chk_fail'
+  memcpy memmove memset snprintf strchr strcmp strcspn strlen strncmp strpbrk
+  strrchr strspn strstr strtoul inet_ntop inet_pton gmtime_r __stack_chk_fail'
 # They fail on what is not open or no clock, and so only by our own fault.
 sure='clock_gettime close closedir readdir'
 # libuv's own: without a result, or only wrong if called wrongly.

@@ -40,6 +40,7 @@ void relay__gate_stop_listening(struct gate *gate) {
   if (!gate->listening)
     return;
   gate->listening = false;
+  relay__prefaces_end(gate->relay, gate);
   mark_open(gate->relay, gate->port, false);
   relay__listener_close(&gate->listener, on_listener_closed);
 }
@@ -71,6 +72,16 @@ void relay__gate_end(struct gate *gate, int reason, bool spare_pairs) {
 
 /* ---- opening ---------------------------------------------------------- */
 
+static void on_accept(struct listener *listener, struct stream *stream,
+                      const struct sockaddr *from) {
+  struct gate *gate = listener->owner;
+
+  if (relay__networks_hold(&gate->relay->proxy_from, from))
+    relay__preface_start(gate->relay, gate, stream, from);
+  else
+    relay__visitor_start(gate, stream, from, NULL);
+}
+
 static bool admit_visitor(struct listener *listener) {
   struct gate *gate = listener->owner;
 
@@ -91,7 +102,7 @@ static int bind_port(struct gate *gate, const char *host, unsigned port) {
   if (err == 0)
     err = relay__listener_open(&gate->listener, &relay->plane,
                                (struct sockaddr *)&address, admit_visitor,
-                               relay__visitor_start, gate);
+                               on_accept, gate);
   if (err == 0)
     gate->port =
         relay__address_port((struct sockaddr *)&gate->listener.address);

@@ -170,9 +170,8 @@ static void on_deadline(struct deadline *deadline) {
   relay__refuse(handshake->relay, release(handshake), RELAY_EHANDSHAKE, NULL);
 }
 
-void relay__handshake_start(struct listener *listener, struct stream *stream,
+void relay__handshake_start(struct relay *relay, struct stream *stream,
                             const struct sockaddr *from) {
-  struct relay *relay = listener->owner;
   struct handshake *handshake = calloc(1, sizeof(*handshake));
 
   if (handshake == NULL) {

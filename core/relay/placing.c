@@ -4,6 +4,8 @@
  * parked while no agent is there or the one told keeps silent, announced
  * again.
  */
+#include <string.h>
+
 #include "relay/private.h"
 
 void relay__visitor_unpark(struct visitor *visitor) {
@@ -19,7 +21,10 @@ void relay__visitor_line(struct visitor *visitor, struct wire_line *line) {
   socklen_t length = sizeof(to);
   char text[ADDRESS_TEXT_MAX] = "unknown";
 
-  if (getsockname(visitor->stream->fd, (struct sockaddr *)&to, &length) == 0) {
+  if (*visitor->to != '\0') {
+    memcpy(text, visitor->to, sizeof(text));
+  } else if (getsockname(visitor->stream->fd, (struct sockaddr *)&to,
+                         &length) == 0) {
     relay__address_unmap(&to);
     relay__address_text((struct sockaddr *)&to, text, sizeof(text));
   }

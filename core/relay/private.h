@@ -2,6 +2,7 @@
 /*
  * The relay half's own structures, in the order a connection meets them.
  *
+ *   (preface) ─► handshake, visitor
  *   handshake ─LISTEN─► session ─► lease ─► gate ─► visitor ─┐
  *             ─ACCEPT──────────────────────────────────────► pair
  *             ─WAIT───► waiting ─────────────────────────────┘
@@ -22,6 +23,7 @@
 #include "relay/registry.h"
 #include "wire/address.h"
 #include "wire/log.h"
+#include "wire/network.h"
 
 #define NAME_MAX_LENGTH 64
 #define HOST_MAX_LENGTH 255
@@ -64,6 +66,8 @@ struct relay {
   uint64_t next_id;   /* of agents and conns */
   uint64_t next_call; /* of questions: no gaps in what people see */
 
+  struct networks proxy_from; /* balancers that are believed */
+  struct link prefaces;
   struct link handshakes;
   struct link sessions;
   struct link gates;
@@ -233,6 +237,7 @@ struct visitor {
   unsigned from_port;
   char from[ADDRESS_TEXT_MAX];
   char from_host[ADDRESS_HOST_MAX];
+  char to[ADDRESS_TEXT_MAX]; /* as a balancer told; "": the socket's own */
 };
 
 /* A data connection ahead of need. */
@@ -252,9 +257,17 @@ void relay__note_pause(struct relay *relay);
 /* Something ended: is a drain complete? */
 void relay__check_drained(struct relay *relay);
 
+/* ---- preface.c -------------------------------------------------------- */
+/* Reads a PROXY header, then starts a visitor of the gate, or a handshake
+   (gate NULL), with the addresses it told. Takes the stream over. */
+void relay__preface_start(struct relay *relay, struct gate *gate,
+                          struct stream *stream, const struct sockaddr *from);
+/* Ends those of the gate; NULL: all. */
+void relay__prefaces_end(struct relay *relay, const struct gate *gate);
+
 /* ---- handshake.c ------------------------------------------------------ */
 bool relay__handshake_admit(struct listener *listener);
-void relay__handshake_start(struct listener *listener, struct stream *stream,
+void relay__handshake_start(struct relay *relay, struct stream *stream,
                             const struct sockaddr *from);
 void relay__handshake_end(struct handshake *handshake);
 /* Says ERR and closes in order. Takes the stream over. */
@@ -328,8 +341,10 @@ void relay__lease_detach(struct lease *lease);
 void relay__lease_end(struct lease *lease, int reason, bool spare_pairs);
 
 /* ---- visitor.c -------------------------------------------------------- */
-void relay__visitor_start(struct listener *listener, struct stream *stream,
-                          const struct sockaddr *from);
+/* `to` as a balancer told it; NULL: the socket's own. Takes the stream over. */
+void relay__visitor_start(struct gate *gate, struct stream *stream,
+                          const struct sockaddr *from,
+                          const struct sockaddr *to);
 void relay__visitor_end(struct visitor *visitor, int reason);
 struct visitor *relay__visitor_find(struct relay *relay, const char *id);
 void relay__visitor_decide(struct visitor *visitor,

@@ -59,22 +59,53 @@ static int copy_option(char *to, size_t size, const char *from) {
   return 0;
 }
 
+static const char *find_fault(const relay_options *options) {
+  struct networks networks;
+
+  if (options->port > 65535)
+    return "port";
+  if (options->port_hi > 65535 || options->port_lo > options->port_hi)
+    return "port_hi";
+  if (options->heartbeat_ms == 0)
+    return "heartbeat_ms";
+  if (options->dead_ms <= options->heartbeat_ms)
+    return "dead_ms";
+  if (options->handshake_ms == 0)
+    return "handshake_ms";
+  /* The kernel's own bounds: refused here, or each connection would be. */
+  if (options->keepalive_idle_s - 1 >= 32767)
+    return "keepalive_idle_s";
+  if (options->keepalive_interval_s - 1 >= 32767)
+    return "keepalive_interval_s";
+  if (options->keepalive_count - 1 >= 127)
+    return "keepalive_count";
+  if (options->proxy_from != NULL &&
+      relay__networks_parse(options->proxy_from, &networks) != 0)
+    return "proxy_from";
+  return NULL;
+}
+
+/* What was given, over the defaults. False: it holds options that this library
+   has never heard of. */
+static bool merge_options(relay_options *options, const relay_options *given) {
+  relay_options_init(options, sizeof(*options));
+  if (given->size > sizeof(*options))
+    return false;
+  memcpy(options, given, given->size);
+  return true;
+}
+
+const char *relay_options_fault(const relay_options *options) {
+  relay_options all;
+
+  return merge_options(&all, options) ? find_fault(&all) : "size";
+}
+
 static int take_options(struct relay *relay, const relay_options *given) {
   relay_options *options = &relay->options;
   int err;
 
-  relay_options_init(options, sizeof(*options));
-  if (given->size > sizeof(*options))
-    return UV_EINVAL; /* options this library has never heard of */
-  memcpy(options, given, given->size);
-  if (options->port > 65535 || options->port_hi > 65535 ||
-      options->port_lo > options->port_hi || options->heartbeat_ms == 0 ||
-      options->dead_ms <= options->heartbeat_ms || options->handshake_ms == 0)
-    return UV_EINVAL;
-  /* The kernel's own bounds: refused here, or each connection would be. */
-  if (options->keepalive_idle_s - 1 >= 32767 ||
-      options->keepalive_interval_s - 1 >= 32767 ||
-      options->keepalive_count - 1 >= 127)
+  if (!merge_options(options, given) || find_fault(options) != NULL)
     return UV_EINVAL;
   err = copy_option(relay->listen_host, sizeof(relay->listen_host),
                     options->listen_host);
@@ -83,6 +114,9 @@ static int take_options(struct relay *relay, const relay_options *given) {
                       options->advertise);
   if (err == 0)
     err = copy_option(relay->dial, sizeof(relay->dial), options->dial);
+  if (err == 0 && options->proxy_from != NULL)
+    err = relay__networks_parse(options->proxy_from, &relay->proxy_from);
+  options->proxy_from = NULL; /* read, not kept */
   options->listen_host = relay->listen_host[0] ? relay->listen_host : NULL;
   options->advertise = relay->advertise;
   options->dial = relay->dial;
@@ -197,15 +231,25 @@ static void on_drain(struct deadline *deadline) {
     on_drained(relay->drained_data);
 }
 
+static void on_accept(struct listener *listener, struct stream *stream,
+                      const struct sockaddr *from) {
+  struct relay *relay = listener->owner;
+
+  if (relay__networks_hold(&relay->proxy_from, from))
+    relay__preface_start(relay, NULL, stream, from);
+  else
+    relay__handshake_start(relay, stream, from);
+}
+
 static int listen_for_agents(struct relay *relay) {
   struct sockaddr_storage address;
   int err = relay__listener_host(relay->options.listen_host,
                                  relay->options.port, &address);
 
   if (err == 0)
-    err = relay__listener_open(
-        &relay->listener, &relay->plane, (struct sockaddr *)&address,
-        relay__handshake_admit, relay__handshake_start, relay);
+    err = relay__listener_open(&relay->listener, &relay->plane,
+                               (struct sockaddr *)&address,
+                               relay__handshake_admit, on_accept, relay);
   if (err != 0)
     return err;
   relay->open = true;
@@ -215,6 +259,7 @@ static int listen_for_agents(struct relay *relay) {
 }
 
 static void init_lists(struct relay *relay) {
+  link_init(&relay->prefaces);
   link_init(&relay->handshakes);
   link_init(&relay->sessions);
   link_init(&relay->gates);
@@ -276,6 +321,7 @@ static void stop_listening(struct relay *relay) {
   link_each(&relay->gates, link, next) {
     relay__gate_stop_listening(container_of(link, struct gate, link));
   }
+  relay__prefaces_end(relay, NULL);
   while (!link_is_empty(&relay->handshakes))
     relay__handshake_end(
         container_of(relay->handshakes.next, struct handshake, link));

@@ -259,9 +259,9 @@ static void turn_away(struct gate *gate, struct stream *stream,
              LOG_TEXT("reason", reason));
 }
 
-void relay__visitor_start(struct listener *listener, struct stream *stream,
-                          const struct sockaddr *from) {
-  struct gate *gate = listener->owner;
+void relay__visitor_start(struct gate *gate, struct stream *stream,
+                          const struct sockaddr *from,
+                          const struct sockaddr *to) {
   struct relay *relay = gate->relay;
   struct visitor *visitor;
   struct verdict verdict;
@@ -277,6 +277,8 @@ void relay__visitor_start(struct listener *listener, struct stream *stream,
     return;
   }
   set_up(visitor, gate, from);
+  if (to != NULL)
+    relay__address_text(to, visitor->to, sizeof(visitor->to));
   visitor->stream = stream;
   relay__stream_own(stream, on_early_event, visitor);
   err = relay__registry_add(&relay->registry, &visitor->by_number, ENTRY_CONN,

@@ -186,11 +186,21 @@ typedef struct relay_options {
   relay_log_fn log;           /* NULL: no log */
   void *log_data;
   relay_log_level log_level; /* records below it are not made */
+
+  /* Networks of balancers ("192.0.2.0/24,2001:db8::1") that put a PROXY header
+     (version 1 or 2) before each connection, agents' and visitors'. Those that
+     do not are refused. Copied. NULL: none. */
+  const char *proxy_from;
 } relay_options;
 
 /* Fills every option with its default. `size` is sizeof(relay_options) as the
    caller knows it. */
 RELAY_API void relay_options_init(relay_options *options, size_t size);
+
+/* The name of an option whose value cannot be, for which relay_new would say
+   UV_EINVAL ("dead_ms"); "size" for a struct newer than the library; NULL:
+   none. Static. */
+RELAY_API const char *relay_options_fault(const relay_options *options);
 
 /*
  * Makes a relay on `loop` and listens. Everything in options is copied. 0, or
