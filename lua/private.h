@@ -102,7 +102,9 @@ struct task {
   size_t byte_count;                 /* what peek was shown */
   void (*on_end)(struct task *task); /* after a wait; failed: see above */
   void *data;
-  void *owned; /* freed with free() when the task ends */
+  /* Told once when its wait ends: before it goes on, or as it is killed. */
+  void (*on_wait_end)(void *wait, bool killed);
+  void *wait;
   uv_timer_t sleep;
   uv_timer_t limit;
   unsigned handles;
@@ -126,8 +128,10 @@ void relay__lua_task_release(struct task *task);
 void relay__lua_task_kill(struct task *task);
 /* Fails it after so long, unless it has ended. */
 void relay__lua_task_limit(struct task *task, uint64_t ms);
-/* Wakes it after so long. */
+/* Wakes it after so long, unless its wait ends before. */
 void relay__lua_task_sleep(struct task *task, uint64_t ms);
+/* Ends the wait that it began, and did not get to. */
+void relay__lua_task_end_wait(struct task *task);
 void relay__lua_tasks_close(struct policy *policy);
 
 /* Reads the results from `first` to the top into the task's verdict. Sets an
