@@ -162,6 +162,11 @@ struct policy {
   struct task *current;
   struct every *everies;
   uint64_t next_every;
+  struct socket *sockets; /* those with a descriptor */
+  unsigned socket_count;
+  uint64_t next_socket;
+  uint64_t collected_ms; /* for want of descriptors */
+  struct tls_context *tls_contexts;
   struct listen listens[LISTENS_MAX];
   unsigned listen_count;
   char *options; /* "key\0value\0…\0" */
@@ -242,6 +247,13 @@ void relay__lua_open_coroutine(lua_State *L);
 int relay__lua_sleep(lua_State *L);
 int relay__lua_resolve(lua_State *L);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
+
+/* ---- sockets ---------------------------------------------------------- */
+
+/* Makes `socket.core` ours, and `ssl.https`; adds tcp to the table on top. */
+void relay__lua_open_sockets(lua_State *L);
+/* Once its sockets are closed. */
+void relay__lua_tls_close(struct policy *policy);
 
 /* ---- what a script calls ---------------------------------------------- */
 
