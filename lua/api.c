@@ -260,6 +260,7 @@ void relay__lua_open_api(lua_State *L) {
   lua_setfield(L, -2, "version");
   relay__lua_open_kv(L);
   relay__lua_open_peek(L);
+  relay__lua_open_sockets(L);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, api_unknown);
   lua_setfield(L, -2, "__index");

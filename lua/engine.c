@@ -194,5 +194,6 @@ void relay__lua_policy_close(struct policy *policy) {
   relay__lua_tasks_close(policy);
   lua_close(policy->L);
   policy->L = NULL;
+  relay__lua_tls_close(policy);
   uv_close((uv_handle_t *)&policy->drain, on_drain_closed);
 }

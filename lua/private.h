@@ -103,7 +103,9 @@ struct task {
   size_t byte_count;                 /* what peek was shown */
   void (*on_end)(struct task *task); /* after a wait; failed: see above */
   void *data;
-  void *owned; /* freed with free() when the task ends */
+  /* Told once when its wait ends: before it goes on, or as it is killed. */
+  void (*on_wait_end)(void *wait, bool killed);
+  void *wait;
   uv_timer_t sleep;
   uv_timer_t limit;
   unsigned handles;
@@ -127,8 +129,10 @@ void relay__lua_task_release(struct task *task);
 void relay__lua_task_kill(struct task *task);
 /* Fails it after so long, unless it has ended. */
 void relay__lua_task_limit(struct task *task, uint64_t ms);
-/* Wakes it after so long. */
+/* Wakes it after so long, unless its wait ends before. */
 void relay__lua_task_sleep(struct task *task, uint64_t ms);
+/* Ends the wait that it began, and did not get to. */
+void relay__lua_task_end_wait(struct task *task);
 void relay__lua_tasks_close(struct policy *policy);
 
 /* Reads the results from `first` to the top into the task's verdict. Sets an
@@ -159,6 +163,11 @@ struct policy {
   struct task *current;
   struct every *everies;
   uint64_t next_every;
+  struct socket *sockets; /* those with a descriptor */
+  unsigned socket_count;
+  uint64_t next_socket;
+  uint64_t collected_ms; /* for want of descriptors */
+  struct tls_context *tls_contexts;
   struct listen listens[LISTENS_MAX];
   unsigned listen_count;
   char *options; /* "key\0value\0…\0" */
@@ -239,6 +248,13 @@ void relay__lua_open_coroutine(lua_State *L);
 int relay__lua_sleep(lua_State *L);
 int relay__lua_resolve(lua_State *L);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
+
+/* ---- sockets ---------------------------------------------------------- */
+
+/* Makes `socket.core` ours, and `ssl.https`; adds tcp to the table on top. */
+void relay__lua_open_sockets(lua_State *L);
+/* Once its sockets are closed. */
+void relay__lua_tls_close(struct policy *policy);
 
 /* ---- what a script calls ---------------------------------------------- */
 

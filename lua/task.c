@@ -158,10 +158,8 @@ void relay__lua_task_release(struct task *task) {
   task->busy = false;
   task->generation++;
   policy->busy_count--;
-  uv_timer_stop(&task->sleep);
+  relay__lua_task_end_wait(task);
   uv_timer_stop(&task->limit);
-  free(task->owned);
-  task->owned = NULL;
   if (policy->idle_count >= IDLE_MAX) {
     close_task(task);
     return;
@@ -172,6 +170,19 @@ void relay__lua_task_release(struct task *task) {
 }
 
 /* ---- running ---------------------------------------------------------- */
+
+static void end_wait(struct task *task, bool killed) {
+  void (*on_wait_end)(void *, bool) = task->on_wait_end;
+
+  uv_timer_stop(&task->sleep);
+  task->on_wait_end = NULL;
+  if (on_wait_end != NULL)
+    on_wait_end(task->wait, killed);
+}
+
+void relay__lua_task_end_wait(struct task *task) {
+  end_wait(task, true);
+}
 
 static void enter(struct task *task) {
   struct policy *policy = task->policy;
@@ -192,6 +203,7 @@ static void leave(struct task *task) {
 static void reset_coroutine(struct task *task) {
   struct policy *policy = task->policy;
 
+  end_wait(task, true);
   /* Its to-be-closed variables are closed here: within limits, and they may
      not wait. */
   policy->lua->inside++;
@@ -210,6 +222,7 @@ bool relay__lua_task_run(struct task *task) {
   int status, count;
 
   if (lua_status(co) == LUA_YIELD) {
+    end_wait(task, false);
     lua_pop(co, 1); /* the mark of its wait */
     count = 0;
   } else {
@@ -307,8 +320,6 @@ void relay__lua_tasks_close(struct policy *policy) {
     task = policy->tasks;
     if (task->busy && task->co != NULL)
       reset_coroutine(task);
-    free(task->owned);
-    task->owned = NULL;
     task->busy = false;
     task->generation++;
     close_task(task);

@@ -6,11 +6,7 @@
  * coroutine yields itself stays between it and who resumed it. The mark stays
  * on top of a waiting coroutine's stack: nobody else can resume it meanwhile.
  */
-#include <arpa/inet.h>
 #include <math.h>
-#include <netdb.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "private.h"
 
@@ -26,6 +22,7 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
 
   if (task == NULL || !lua_isyieldable(L))
     luaL_error(L, "%s cannot wait here", what);
+  relay__lua_task_end_wait(task);
   return task;
 }
 
@@ -57,104 +54,6 @@ int relay__lua_sleep(lua_State *L) {
 
   relay__lua_task_sleep(task, ms);
   return relay__lua_wait(L, after_sleep);
-}
-
-/* ---- resolve ---------------------------------------------------------- */
-
-#define ADDRESSES_MAX 16
-
-struct lookup {
-  uv_getaddrinfo_t request;
-  struct policy *policy;
-  struct task *task;
-  uint64_t generation;
-};
-
-struct addresses {
-  int status;
-  int count;
-  char text[ADDRESSES_MAX][INET6_ADDRSTRLEN];
-};
-
-static struct addresses *read_addresses(int status,
-                                        const struct addrinfo *found) {
-  struct addresses *list = calloc(1, sizeof(*list));
-
-  if (list == NULL)
-    return NULL;
-  list->status = status;
-  for (; found != NULL && list->count < ADDRESSES_MAX; found = found->ai_next) {
-    char *text = list->text[list->count];
-    int err = found->ai_family == AF_INET
-                  ? uv_ip4_name((const struct sockaddr_in *)found->ai_addr,
-                                text, INET6_ADDRSTRLEN)
-                  : uv_ip6_name((const struct sockaddr_in6 *)found->ai_addr,
-                                text, INET6_ADDRSTRLEN);
-
-    if (err == 0)
-      list->count++;
-  }
-  return list;
-}
-
-static void on_resolved(uv_getaddrinfo_t *request, int status,
-                        struct addrinfo *found) {
-  struct lookup *lookup = request->data;
-  struct policy *policy = lookup->policy;
-  struct task *task = lookup->task;
-
-  if (!policy->closing && task->generation == lookup->generation) {
-    free(task->owned);
-    task->owned = read_addresses(status, found);
-    relay__lua_task_wake(task, lookup->generation);
-  }
-  uv_freeaddrinfo(found);
-  free(lookup);
-  relay__lua_policy_unhold(policy);
-}
-
-static int after_resolve(lua_State *L, int status, lua_KContext context) {
-  const struct addresses *list = relay__lua_policy_of(L)->current->owned;
-  int i;
-
-  (void)status;
-  (void)context;
-  if (list == NULL || list->status != 0) {
-    lua_pushnil(L);
-    lua_pushstring(L, uv_strerror(list == NULL ? UV_ENOMEM : list->status));
-    return 2;
-  }
-  lua_createtable(L, list->count, 0);
-  for (i = 0; i < list->count; i++) {
-    lua_pushstring(L, list->text[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
-  return 1;
-}
-
-int relay__lua_resolve(lua_State *L) {
-  const char *host = luaL_checkstring(L, 1);
-  struct task *task = relay__lua_wait_begin(L, "relay.resolve");
-  struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-  struct lookup *lookup = calloc(1, sizeof(*lookup));
-  int err = UV_ENOMEM;
-
-  if (lookup != NULL) {
-    lookup->request.data = lookup;
-    lookup->policy = task->policy;
-    lookup->task = task;
-    lookup->generation = task->generation;
-    err = uv_getaddrinfo(task->policy->lua->loop, &lookup->request, on_resolved,
-                         host, NULL, &hints);
-  }
-  if (err != 0) {
-    free(lookup);
-    lua_pushnil(L);
-    lua_pushstring(L, uv_strerror(err));
-    return 2;
-  }
-  task->policy->handles++;
-  return relay__lua_wait(L, after_resolve);
 }
 
 /* ---- a script's own coroutines ---------------------------------------- */

@@ -16,7 +16,18 @@
 
 static const char script[] =
     "local relay = require 'relay'\n"
-    "local t = {}\n"
+    "local t, socket = {}, require 'socket.core'\n"
+    "local function speak()\n"
+    "  local s = socket.tcp4() s:bind('127.0.0.1', 0) s:listen()\n"
+    "  local host, port = s:getsockname()\n"
+    "  local c = socket.connect(host, port)\n"
+    "  local served = s:accept()\n"
+    "  c:send(('x'):rep(2500) .. '\\n') served:receive()\n"
+    "  c:settimeout(0.001) c:receive('*a') socket.select({c}, {c}, 0.001)\n"
+    "  socket.protect(function() socket.newtry()(nil, 'no') end)()\n"
+    "  socket.dns.getaddrinfo('127.0.0.1')\n"
+    "  c:close()\n"
+    "end\n"
     "local co = coroutine.wrap(function() while true do relay.sleep(0)\n"
     "  coroutine.yield(1) end end)\n"
     "return {\n"
@@ -27,6 +38,7 @@ static const char script[] =
     "    relay.kv.set('k', 'v', 1) relay.kv.incr('n')\n"
     "    relay.every(0.001, function() t[#t + 1] = {} co() end)\n"
     "    relay.spawn(function(a) co() t[#t + 1] = a .. a end, 'x')\n"
+    "    speak()\n"
     "    relay.sleep(0)\n"
     "  end,\n"
     "  save = function() return t end,\n"
@@ -115,25 +127,36 @@ static void live(const char *path, size_t cap) {
     loaded++;
     uv_timer_init(&loop, &timer);
     timer.data = lua;
-    uv_timer_start(&timer, on_patience, 2, 0);
+    uv_timer_start(&timer, on_patience, 8, 0);
     relay_lua_start(lua, on_started, lua);
   }
   uv_run(&loop, UV_RUN_DEFAULT);
   CHECK_INT(0, uv_loop_close(&loop));
 }
 
+static int next_fd(void) {
+  int fd = dup(STDIN_FILENO);
+
+  close(fd);
+  return fd;
+}
+
 TEST(survives_every_cap) {
   char path[] = "/tmp/relay-policy.XXXXXX";
   int fd = mkstemp(path);
-  unsigned lives = 0;
+  unsigned lives = 1;
+  int before;
   size_t cap;
 
   CHECK(fd >= 0);
   CHECK_INT(sizeof(script) - 1, write(fd, script, sizeof(script) - 1));
   close(fd);
-  for (cap = 0; cap < 120000; cap += STEP_BYTES, lives++)
+  live(path, 160000); /* what libuv opens once and keeps is there now */
+  before = next_fd();
+  for (cap = 0; cap < 160000; cap += STEP_BYTES, lives++)
     live(path, cap);
   unlink(path);
+  CHECK_INT(before, next_fd());
   /* The sweep began below what loading takes and ended above all of it. */
   CHECK(loaded > 20 && loaded < lives);
   CHECK(started > 20 && started < loaded);

@@ -29,6 +29,45 @@ function policy.scene(script, options)
   return relay, h.start_echoserver(relay)
 end
 
+-- As scene; but no connection of the agent's comes and goes by itself, so that
+-- sockets can be counted.
+function policy.still_scene(script, options)
+  local relay = policy.relay(script, options)
+  return relay, h.start_echoserver(relay, { "--pool", "0" })
+end
+
+-- How many sockets a relay has; not what it keeps for the next pair.
+function policy.sockets(relay)
+  local count = 0
+  for _, fd in ipairs(select(2, relay:fds())) do
+    count = count + (fd:find("socket:", 1, true) and 1 or 0)
+  end
+  return count
+end
+
+function policy.await_sockets(relay, count)
+  h.wait_until(("%d sockets are left, not %d"):format(
+    policy.sockets(relay), count), function()
+    return policy.sockets(relay) == count
+  end)
+end
+
+-- Runs the body in `start`, which must come to its end; what was logged.
+function policy.run(body, options)
+  local path = policy.write("return { start = function() " .. body ..
+    "\nprint('ran to the end') end }")
+  local command = { h.program("relay"), "0", "--check", "--script", path }
+  for key, value in pairs(options or {}) do
+    command[key] = value
+  end
+  local result = h.run(command)
+  if result.status ~= 0 or
+    not result.stderr:find("info ran to the end\n", 1, true) then
+    error("it did not run to the end: " .. result.stderr, 2)
+  end
+  return result.stderr
+end
+
 -- Writes another script over the relay's, and has it reloaded.
 function policy.reload(relay, script, expect)
   local _, before = relay:log():gsub("policy n?o?t? ?reloaded", "")
