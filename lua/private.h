@@ -95,8 +95,7 @@ struct task {
   bool running;   /* on the C stack */
   bool cancelled; /* to be killed as soon as it stops running */
   bool failed;
-  bool doomed;  /* the hook closed what it decides on: `reason` says why */
-  bool no_more; /* what `every` ran returned false */
+  bool doomed; /* the hook closed what it decides on: `reason` says why */
   const struct event *event; /* until the first wait */
   uint64_t call;
   uint64_t subject;
@@ -110,6 +109,7 @@ struct task {
   uv_timer_t limit;
   unsigned handles;
   double number; /* tick: the next interval, in seconds; NAN: none */
+  bool no_more;  /* what `every` ran returned false */
   relay_verdict verdict;
   char reason[256];
   char name[128];
