@@ -110,7 +110,8 @@ end
 function T.test_check_lists_options_and_ports()
   local result, path = check("return { options = { ports = { 1, 2 }, " ..
     "max_agents = 5, port = 0 }, start = function() " ..
-    "relay.listen { port = 443 } relay.listen { port = 80, host = '::1' } end }")
+    "relay.listen { port = 443 } " ..
+    "relay.listen { port = 80, host = '::1' } end }")
   lu.assertEquals({ result.status, result.stderr, result.stdout }, { 0, "",
     (path .. ": " .. table.concat({ "ok: start", "option max-agents = 5",
       "option port = 0", "option ports = 1-2", "listens on *:443",

@@ -3,6 +3,7 @@
 -- The module `relay` of a policy under test: every function of the real one.
 
 local raise = require("relay.testing.raise")
+local background = require("relay.testing.background")
 local boxes = require("relay.testing.boxes")
 local cidr = require("relay.testing.cidr")
 local kv = require("relay.testing.kv")
@@ -33,16 +34,20 @@ function functions.sleep(policy, arguments)
   tasks.sleep(policy, table.unpack(arguments, 1, arguments.n))
 end
 
+function functions.wait(policy, arguments)
+  return tasks.wait(policy, table.unpack(arguments, 1, arguments.n))
+end
+
 function functions.resolve(policy, arguments)
   return tasks.resolve(policy, table.unpack(arguments, 1, arguments.n))
 end
 
 function functions.spawn(policy, arguments)
-  tasks.spawn(policy, table.unpack(arguments, 1, arguments.n))
+  background.spawn(policy, table.unpack(arguments, 1, arguments.n))
 end
 
 function functions.every(policy, arguments)
-  return tasks.every(policy, table.unpack(arguments, 1, arguments.n))
+  return background.every(policy, table.unpack(arguments, 1, arguments.n))
 end
 
 function functions.cidr(_, arguments)

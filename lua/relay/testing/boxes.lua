@@ -277,7 +277,11 @@ function boxes.is_open(box)
   return not inside.dead and not inside.final
 end
 
--- Fields and methods by kind, for the test that holds all lists to one.
+-- Fields and methods by kind.
 boxes.names = NAMES
+
+function boxes.is_method(kind, name)
+  return CLASSES[kind].methods[name] ~= nil
+end
 
 return boxes
