@@ -22,11 +22,12 @@ local raise = require("relay.testing.raise")
 local reload = require("relay.testing.reload")
 local tasks = require("relay.testing.tasks")
 
-local testing = { conn = core.conn, agent = core.agent,
-                  hooks = load_policy.hooks }
-
+-- What T.load takes.
 local OPTIONS = { "modules", "hosts", "taken", "budget_ms", "wait_ms",
                   "hook_agent_ms", "hook_visitor_ms", "drain_ms", "memory" }
+
+local testing = { conn = core.conn, agent = core.agent,
+                  hooks = load_policy.hooks, options = OPTIONS }
 
 -- ---- the world of one policy ------------------------------------------------
 

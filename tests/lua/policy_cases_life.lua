@@ -246,6 +246,24 @@ cases["a reload that the policy asks for"] = function(scene)
     "info reload" })
 end
 
+cases["what comes during a reload waits for its end"] = function(scene)
+  local T = scene.T
+  local w = scene.load([[local n = 0 return {
+    start = function(prev) n = prev and prev.n + 100 or 0 end,
+    save = function() relay.sleep(1) return { n = n } end,
+    tick = function() relay.reload() end,
+    open = function() n = n + 1 end,
+    visitor = function() n = n + 1 return false, tostring(n) end }]])
+  w.call("tick")
+  w.advance(0.5)
+  local first = w.call("visitor", T.conn(), {})
+  w.call("open", T.conn())
+  local second = w.call("visitor", T.conn(), {})
+  lu.assertTrue(first.pending and second.pending)
+  w.advance(0.6)
+  lu.assertEquals({ first.reason, second.reason }, { "101", "103" })
+end
+
 cases["shared ports over a reload"] = function(scene)
   local w = scene.load([[return { start = function()
     relay.listen { port = 1 } relay.listen { port = 2 } end }]])

@@ -158,8 +158,14 @@ local function bind(call, policy)
 end
 
 -- Sockets are the test's to give: `modules = { socket = … }`.
-local function no_sockets()
-  raise.error("relay.testing has no sockets: give T.load a module 'socket'")
+local function make_tcp(policy, modules)
+  return function(...)
+    if not (modules and modules.socket) then
+      raise.error("relay.testing has no sockets: give T.load a module 'socket'")
+    end
+    local socket, why = policy.require("socket").tcp(...)
+    return socket, why
+  end
 end
 
 function api.make(policy, modules)
@@ -170,8 +176,7 @@ function api.make(policy, modules)
   for name, read in pairs(peekers) do
     relay[name] = read
   end
-  local socket = modules and modules.socket
-  relay.tcp = socket and socket.tcp or no_sockets
+  relay.tcp = make_tcp(policy, modules)
   return setmetatable(relay, {
     __index = function(_, key)
       raise.error("relay has no '%s'", tostring(key))
