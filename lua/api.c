@@ -214,6 +214,23 @@ static int api_listen(lua_State *L) {
   return 1;
 }
 
+int relay_lua_each_listen(relay_lua_t *lua,
+                          int (*visit)(void *data, const char *host,
+                                       unsigned port),
+                          void *data) {
+  const struct policy *policy = lua->policy;
+  int stop = 0;
+  unsigned i;
+
+  for (i = 0; i < policy->listen_count && stop == 0; i++) {
+    const struct listen *listen = &policy->listens[i];
+
+    stop =
+        visit(data, *listen->host != '\0' ? listen->host : NULL, listen->port);
+  }
+  return stop;
+}
+
 static int api_reload(lua_State *L) {
   int err = relay_lua_reload(relay__lua_policy_of(L)->lua);
 

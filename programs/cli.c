@@ -30,9 +30,14 @@ int cli_usage(const struct cli *cli, const char *format, ...) {
 
   va_start(arguments, format);
   fprintf(stderr, "%s: ", cli->program);
+  if (cli->where != NULL)
+    fprintf(stderr, "%s: ", cli->where);
   vfprintf(stderr, format, arguments);
-  fprintf(stderr, "\nTry '%s --help'.\n", cli->program);
+  fputc('\n', stderr);
   va_end(arguments);
+  if (cli->where != NULL)
+    return CLI_FAILED;
+  fprintf(stderr, "Try '%s --help'.\n", cli->program);
   return CLI_USAGE;
 }
 

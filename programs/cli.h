@@ -48,6 +48,7 @@ struct cli {
   const char *program;
   const char *about;           /* one or more sentences for the help */
   const char *const *operands; /* names, NULL-terminated: all are needed */
+  const char *where; /* FILE:LINE of options that are not the user's; or NULL */
   const struct cli_option *tables[CLI_TABLES_MAX]; /* NULL-terminated */
 };
 
@@ -61,7 +62,7 @@ int cli_parse(const struct cli *cli, int argc, char **argv,
               const char **operands);
 
 /* "PROGRAM: ..." on standard error; with usage, and where the help is. Return
-   CLI_FAILED and CLI_USAGE. */
+   CLI_FAILED and CLI_USAGE. With `where`, usage is a failure there. */
 int cli_fail(const struct cli *cli, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 int cli_usage(const struct cli *cli, const char *format, ...)

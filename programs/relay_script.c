@@ -5,6 +5,7 @@
  */
 #include "relay_script.h"
 
+#include <ctype.h>
 #include <relay/lua.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,11 +82,69 @@ static bool has_operand(const struct cli *cli, int argc, char **argv,
   return found;
 }
 
+/* ---- the script's options --------------------------------------------- */
+
+static bool is_word(char c) {
+  return isalnum((unsigned char)c) || c == '_';
+}
+
+/* Whether a line of the script sets the option: max-agents is max_agents. */
+static bool sets(const char *line, const char *option) {
+  size_t length = strlen(option), i;
+
+  for (const char *at = line; *at != '\0'; at++) {
+    for (i = 0; i < length; i++)
+      if (at[i] != option[i] && (at[i] != '_' || option[i] != '-'))
+        break;
+    if (i < length || is_word(at[length]) || (at != line && is_word(at[-1])))
+      continue;
+    i += strspn(at + length, " \t\"']");
+    if (at[i] == '=' && at[i + 1] != '=')
+      return true;
+  }
+  return false;
+}
+
+/* "FILE:LINE", or "FILE" where the line is not found. */
+static void locate(const char *path, const char *option, char *where,
+                   size_t size) {
+  FILE *file = fopen(path, "r");
+  char *line = NULL;
+  size_t room = 0;
+
+  snprintf(where, size, "%s", path);
+  for (int i = 1; file != NULL && getline(&line, &room, file) >= 0; i++)
+    if (sets(line, option))
+      snprintf(where, size, "%s:%d", path, i);
+  free(line);
+  if (file != NULL)
+    fclose(file);
+}
+
 struct visit {
-  const struct script *script;
   const struct cli *cli;
+  const char *path;
   struct arguments *arguments;
 };
+
+/* Reads one option of the script by itself, to say where it is wrong. */
+static int check_option(const struct visit *visit, const char *key, char *text,
+                        const char *value) {
+  static char port[] = "0";
+  char *list[] = {text, text, port, NULL};
+  struct cli cli = *visit->cli;
+  char where[1024];
+  const char *operand;
+  unsigned number;
+
+  locate(visit->path, key, where, sizeof(where));
+  cli.where = where;
+  if (strcmp(key, "port") != 0)
+    return cli_parse(&cli, 3, list, &operand);
+  if (!cli_read_port(value, 0, &number))
+    return cli_usage(&cli, "PORT: '%s' is not a port (0-65535)", value);
+  return CLI_GO;
+}
 
 /* What is settled before the script is read. */
 static const char *const not_for_scripts[] = {"script", "check",   "unsafe",
@@ -100,26 +159,28 @@ static int add_option(void *data, const char *key, const char *value) {
   for (size_t i = 0; not_for_scripts[i] != NULL; i++)
     if (strcmp(key, not_for_scripts[i]) == 0)
       return cli_fail(visit->cli, "%s: option '%s' is for the command line",
-                      visit->script->path, key);
+                      visit->path, key);
   if (strcmp(key, "port") == 0) {
+    if (check_option(visit, key, NULL, value) != CLI_GO)
+      return CLI_FAILED;
     visit->arguments->port = strdup(value);
-    visit->arguments->failed = visit->arguments->port == NULL;
-    return 0;
+    return visit->arguments->port != NULL ? 0 : UV_ENOMEM;
   }
   if (option != NULL && option->kind == CLI_FLAG && strcmp(value, "false") == 0)
     return 0;
   text = malloc(size);
-  if (text == NULL) {
-    visit->arguments->failed = true;
-    return 0;
-  }
+  if (text == NULL)
+    return UV_ENOMEM;
   if (option != NULL && option->kind == CLI_FLAG && strcmp(value, "true") == 0)
     snprintf(text, size, "--%s", key);
   else
     snprintf(text, size, "--%s=%s", key, value);
   add(visit->arguments, text);
   free(text);
-  return 0;
+  if (visit->arguments->failed)
+    return UV_ENOMEM;
+  text = visit->arguments->list[visit->arguments->count - 1];
+  return check_option(visit, key, text, value) != CLI_GO ? CLI_FAILED : 0;
 }
 
 /* ---- loading ---------------------------------------------------------- */
@@ -177,16 +238,26 @@ static int find_script(const struct cli *cli, int argc, char **argv, bool named,
   return status;
 }
 
-/* Pass two: the script's options in front of the command line's. */
-static int parse_again(struct script *script, const struct cli *cli, int argc,
-                       char **argv, bool operand, const char **operands) {
+int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
+                 struct cli_log *log, int argc, char **argv,
+                 const char **operands) {
   struct arguments all = {NULL, 0, NULL, false};
-  struct visit visit = {script, cli, &all};
+  struct visit visit = {cli, NULL, &all};
+  bool named = false;
+  bool operand = has_operand(cli, argc, argv, &named);
+  int status = find_script(cli, argc, argv, named, operand, operands);
   bool has_options;
-  int status;
 
+  if (status != CLI_GO || script->path == NULL)
+    return status;
+  status = load(script, loop, cli, log);
+  if (status != CLI_GO)
+    return status;
   add(&all, argv[0]);
+  visit.path = script->path;
   status = relay_lua_each_option(script->lua, add_option, &visit);
+  if (status < 0)
+    all.failed = true;
   has_options = all.count > 1 || all.port != NULL;
   for (int i = 1; i < argc; i++)
     add(&all, argv[i]);
@@ -197,27 +268,12 @@ static int parse_again(struct script *script, const struct cli *cli, int argc,
   script->arguments = all.list; /* texts of options point into it */
   script->argument_count = all.count;
   free(all.port);
-  if (status != 0)
+  if (status == CLI_FAILED)
     return status;
   status = all.failed ? cli_fail(cli, "%s", uv_strerror(UV_ENOMEM))
                       : cli_parse(cli, all.count, all.list, operands);
   if (status != CLI_GO && has_options)
     cli_fail(cli, "that was with the options of %s", script->path);
-  return status;
-}
-
-int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
-                 struct cli_log *log, int argc, char **argv,
-                 const char **operands) {
-  bool named = false;
-  bool operand = has_operand(cli, argc, argv, &named);
-  int status = find_script(cli, argc, argv, named, operand, operands);
-
-  if (status != CLI_GO || script->path == NULL)
-    return status;
-  status = load(script, loop, cli, log);
-  if (status == CLI_GO)
-    status = parse_again(script, cli, argc, argv, operand, operands);
   if (status == CLI_GO)
     relay_lua_limit(script->lua, (size_t)script->memory_bytes,
                     (unsigned)script->budget_ms);
@@ -231,6 +287,24 @@ void script_free(struct script *script) {
   free_arguments(&all);
 }
 
+/* ---- what --check says ------------------------------------------------- */
+
+static int say_option(void *data, const char *key, const char *value) {
+  const struct script *script = data;
+
+  cli_say("%s: option %s = %s", script->path, key, value);
+  return 0;
+}
+
+static int say_listen(void *data, const char *host, unsigned port) {
+  const struct script *script = data;
+  bool is_ipv6 = host != NULL && strchr(host, ':') != NULL;
+
+  cli_say("%s: listens on %s%s%s:%u", script->path, is_ipv6 ? "[" : "",
+          host != NULL ? host : "*", is_ipv6 ? "]" : "", port);
+  return 0;
+}
+
 void script_report(const struct script *script) {
   char hooks[256];
   size_t length = 0;
@@ -241,4 +315,6 @@ void script_report(const struct script *script) {
       length += (size_t)snprintf(hooks + length, sizeof(hooks) - length, " %s",
                                  *name);
   cli_say("%s: ok:%s", script->path, length != 0 ? hooks : " no hooks");
+  relay_lua_each_option(script->lua, say_option, (void *)script);
+  relay_lua_each_listen(script->lua, say_listen, (void *)script);
 }

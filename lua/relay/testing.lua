@@ -11,6 +11,7 @@
 -- tests that this stand-in passes, by the same text.
 
 local api = require("relay.testing.api")
+local background = require("relay.testing.background")
 local clock = require("relay.testing.clock")
 local core = require("relay.testing.core")
 local hooks = require("relay.testing.hooks")
@@ -21,11 +22,12 @@ local raise = require("relay.testing.raise")
 local reload = require("relay.testing.reload")
 local tasks = require("relay.testing.tasks")
 
-local testing = { conn = core.conn, agent = core.agent,
-                  hooks = load_policy.hooks }
-
+-- What T.load takes.
 local OPTIONS = { "modules", "hosts", "taken", "budget_ms", "wait_ms",
                   "hook_agent_ms", "hook_visitor_ms", "drain_ms", "memory" }
+
+local testing = { conn = core.conn, agent = core.agent,
+                  hooks = load_policy.hooks, options = OPTIONS }
 
 -- ---- the world of one policy ------------------------------------------------
 
@@ -51,7 +53,7 @@ end
 -- What waits for the next turn of the loop; whether there is more of it.
 function World:turn()
   hooks.drain_queue(self)
-  tasks.run_spawned(self)
+  background.run_spawned(self)
   if self.reload_wanted and not self.reloading then
     self.reload_wanted = false
     reload.begin(self)

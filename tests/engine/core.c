@@ -10,6 +10,8 @@
 lua_State *engine_test;
 int engine_core;
 
+const char *const engine_levels[] = {"debug", "info", "warn", "error", NULL};
+
 static char failure[512];
 
 /* ---- calling the test ------------------------------------------------- */
@@ -158,11 +160,10 @@ void engine_push_verdict(lua_State *L, const relay_verdict *verdict) {
 }
 
 void engine_push_record(lua_State *L, const relay_log_record *record) {
-  static const char *const levels[] = {"debug", "info", "warn", "error"};
   size_t i;
 
   lua_newtable(L);
-  set_text(L, "level", levels[record->level]);
+  set_text(L, "level", engine_levels[record->level]);
   set_text(L, "msg", record->event);
   lua_newtable(L);
   for (i = 0; i < record->field_count; i++) {

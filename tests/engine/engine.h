@@ -24,6 +24,9 @@ struct texts {
 extern lua_State *engine_test;
 extern int engine_core;
 
+/* Names of log levels, NULL-terminated. */
+extern const char *const engine_levels[];
+
 /* What every monotonic clock of the process shows. */
 extern uint64_t engine_clock_ms;
 

@@ -69,13 +69,13 @@ cases["a field is not assigned"] = raises("conn.addr = 5",
 cases["of an agent neither"] = raises("agents[1].name = 5",
   "agent.name cannot be assigned; only data can")
 cases["a method on something else"] = raises("conn.close(5)",
-  "bad argument #1 to 'close' (relay.agent expected, got number)")
+  "bad argument #1 to 'close' (conn or agent expected, got number)")
 cases["a method of a conn on an agent"] = raises(
   "conn.tag(agents[1], 'k', 'v')",
   "bad argument #1 to 'tag' (relay.conn expected, got relay.agent)")
 cases["a method on a bad self"] = raises(
   "local s = { close = conn.close } s:close()",
-  "calling 'close' on bad self (relay.agent expected, got table)")
+  "calling 'close' on bad self (conn or agent expected, got table)")
 cases["no metatable to reach"] = holds(
   [[assert(getmetatable(conn) == "relay.conn")
     assert(getmetatable(agents[1]) == "relay.agent")
@@ -271,7 +271,8 @@ cases["log of no level"] = raises("relay.log('loud', 'x')",
   "bad argument #1 to 'log' (invalid option 'loud')")
 cases["log of nothing"] = raises("relay.log('info')",
   "bad argument #2 to 'log' (value expected)")
-cases["an unknown function"] = raises("relay.slep(1)", "relay has no 'slep'")
+cases["an unknown function"] = raises("relay.slep(1)",
+  "relay has no 'slep' (did you mean 'sleep'?)")
 cases["a tail call keeps its line"] = raises("return relay.sleep(-1)",
   "bad argument #1 to 'sleep' (not a number of seconds)")
 cases["a time that is no number"] = raises("relay.sleep('x')",

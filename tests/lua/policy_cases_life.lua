@@ -32,7 +32,8 @@ local REFUSED = {
     "policy.lua:1: assignment to undeclared variable 'x' (make it local)",
   ["return { close = x }"] = "policy.lua:1: undeclared variable 'x'",
   ["error('at load')"] = "policy.lua:1: at load",
-  ["\n relay.slep(1)"] = "policy.lua:2: relay has no 'slep'",
+  ["\n relay.slep(1)"] =
+    "policy.lua:2: relay has no 'slep' (did you mean 'sleep'?)",
   ["relay.sleep(1)"] = "policy.lua:1: relay.sleep cannot wait here",
   ["relay.resolve('x')"] = "policy.lua:1: relay.resolve cannot wait here",
   ["coroutine.yield()"] = "attempt to yield from outside a coroutine",
@@ -244,6 +245,24 @@ cases["a reload that the policy asks for"] = function(scene)
   w.advance(0.01)
   lu.assertEquals(scene.told(w), { "info true", "info policy reloaded",
     "info reload" })
+end
+
+cases["what comes during a reload waits for its end"] = function(scene)
+  local T = scene.T
+  local w = scene.load([[local n = 0 return {
+    start = function(prev) n = prev and prev.n + 100 or 0 end,
+    save = function() relay.sleep(1) return { n = n } end,
+    tick = function() relay.reload() end,
+    open = function() n = n + 1 end,
+    visitor = function() n = n + 1 return false, tostring(n) end }]])
+  w.call("tick")
+  w.advance(0.5)
+  local first = w.call("visitor", T.conn(), {})
+  w.call("open", T.conn())
+  local second = w.call("visitor", T.conn(), {})
+  lu.assertTrue(first.pending and second.pending)
+  w.advance(0.6)
+  lu.assertEquals({ first.reason, second.reason }, { "101", "103" })
 end
 
 cases["shared ports over a reload"] = function(scene)

@@ -101,8 +101,9 @@ cases["tick"] = function(scene)
     end }]])
   w.advance(4)
   lu.assertEquals(scene.told(w), { "info 1 1.0", "info 2 1.5",
-    "tick: policy.lua:5: two", "info 3 2.0", "info 4 2.5", "info 5 3.5",
-    "info 6 4.0" })
+    "tick: policy.lua:5: two", "info 3 2.0",
+    "tick: tick returned a boolean; it may return a number of seconds or nil",
+    "info 4 2.5", "info 5 3.5", "info 6 4.0" })
 end
 
 cases["tick that waits too long"] = function(scene)
@@ -143,6 +144,39 @@ cases["news that wait and fail"] = function(scene)
   w.advance(1)
   lu.assertEquals(scene.told(w), { "info a EOF false",
     "agent_gone: policy.lua:4: in gone", "open: policy.lua:2: in open" })
+end
+
+-- Not every engine has it.
+local WAIT = [[return { visitor = function()
+  if not pcall(function() return relay.wait end) then return false end
+  print(relay.wait(function(wake) wake("now", 2) end))
+  print(select("#", relay.wait(function(wake) wake() end)))
+  print(relay.wait(function(wake) print(wake(1, nil, 3), wake(2)) end))
+  local late
+  print(relay.wait(function(wake) late = wake end, 0.1))
+  print(late("x"))
+  print(relay.wait(function(wake) relay.spawn(wake, "soon") end, 0.1))
+  print(relay.wait(function(wake) relay.sleep(0.1) wake("slept") end))
+  print(coroutine.wrap(function()
+    return relay.wait(function(wake) relay.spawn(wake, "inner") end) end)())
+  relay.sleep(0.2)
+  print(pcall(relay.wait, function() error("in it", 0) end))
+  relay.wait(print, 0) end }]]
+
+cases["wait"] = function(scene)
+  local w = scene.load(WAIT)
+  local verdict = w.call("visitor", scene.T.conn(), {})
+  w.advance(1)
+  if #w.logs == 0 then
+    return
+  end
+  lu.assertEquals(scene.clean(verdict.error), "policy.lua:15: bad argument " ..
+    "#2 to 'wait' (it cannot be 0)")
+  local told = scene.told(w)
+  table.remove(told)
+  lu.assertEquals(told, { "info now 2", "info 0", "info true false",
+    "info 1 nil 3", "info nil timeout", "info false", "info soon",
+    "info slept", "info inner", "info false in it" })
 end
 
 -- ---- coroutines of the policy -----------------------------------------------

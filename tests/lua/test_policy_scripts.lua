@@ -60,8 +60,16 @@ local refused = {
   ["return { options = 5 }"] = "'options' must be a table",
   ["return { options = { ports = { 1 } } }"] = "option 'ports' must be two",
   ["return { options = { idle = print } }"] = "option 'idle' must be a string",
-  ["return { options = { max_agent = 3 } }"] = "unknown option '--max-agent",
-  ["return { options = { idle = 'soon' } }"] = "--idle: 'soon' is not a time",
+  ["return {\n options = {\n max_agent = 3 } }"] =
+    "policy.lua:3: unknown option '--max-agent",
+  ["return {\n options = { idle = 'soon' } }"] =
+    "policy.lua:2: --idle: 'soon' is not a time",
+  ["return {\n options = { ['idle'] = 'soon' } }"] =
+    "policy.lua:2: --idle: 'soon' is not a time",
+  ["local o = { ['id' .. 'le'] = 'x' } return { options = o }"] =
+    "policy.lua: --idle: 'x' is not a time",
+  ["return {\n options = { port = 70000 } }"] =
+    "policy.lua:2: PORT: '70000' is not a port",
   ["return { start = function() relay.stats() end }"] =
     "there is no relay yet",
   ["return { start = function() while true do end end }"] = "of CPU time",
@@ -70,10 +78,8 @@ local refused = {
 for script, words in pairs(refused) do
   T["test_refused: " .. script] = function()
     local result = check(script)
-    lu.assertEquals(result.stdout, "")
+    lu.assertEquals({ result.status, result.stdout }, { 1, "" })
     lu.assertStrContains(result.stderr, words)
-    lu.assertTrue(result.status == 1 or result.status == 2,
-      tostring(result.status))
   end
 end
 
@@ -99,6 +105,29 @@ function T.test_check()
   result, path = check("return {}")
   lu.assertEquals({ result.status, result.stdout },
     { 0, path .. ": ok: no hooks\n" })
+end
+
+function T.test_check_lists_options_and_ports()
+  local result, path = check("return { options = { ports = { 1, 2 }, " ..
+    "max_agents = 5, port = 0 }, start = function() " ..
+    "relay.listen { port = 443 } " ..
+    "relay.listen { port = 80, host = '::1' } end }")
+  lu.assertEquals({ result.status, result.stderr, result.stdout }, { 0, "",
+    (path .. ": " .. table.concat({ "ok: start", "option max-agents = 5",
+      "option port = 0", "option ports = 1-2", "listens on *:443",
+      "listens on [::1]:80" }, "\n" .. path .. ": ") .. "\n") })
+end
+
+-- Whoever runs it sees at once what an editor can jump to.
+function T.test_check_says_where()
+  for _, command in ipairs({ { "--check" }, { "0" } }) do
+    local path = policy.write("return {\n visitr = function() end }")
+    table.insert(command, 1, h.program("relay"))
+    local result = h.run({ command[1], command[2], "--script", path })
+    lu.assertEquals({ result.status, result.stdout, result.stderr }, { 1, "",
+      "relay: " .. path .. ":2: unknown hook 'visitr' (did you mean " ..
+      "'visitor'?)\n" })
+  end
 end
 
 function T.test_unsafe_opens_all()

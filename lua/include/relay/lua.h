@@ -100,6 +100,14 @@ RELAY_API int relay_lua_each_option(relay_lua_t *lua,
 RELAY_API void relay_lua_limit(relay_lua_t *lua, size_t memory_bytes,
                                unsigned budget_ms);
 
+/* Calls `visit` for each public port that the script declared with
+   relay.listen; host NULL: as the relay listens. A nonzero answer stops and is
+   returned. */
+RELAY_API int relay_lua_each_listen(relay_lua_t *lua,
+                                    int (*visit)(void *data, const char *host,
+                                                 unsigned port),
+                                    void *data);
+
 /* Whether the script defines a hook; the names, NULL-terminated. */
 RELAY_API int relay_lua_has_hook(const relay_lua_t *lua, const char *name);
 RELAY_API const char *const *relay_lua_hooks(void);

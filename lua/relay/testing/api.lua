@@ -3,6 +3,7 @@
 -- The module `relay` of a policy under test: every function of the real one.
 
 local raise = require("relay.testing.raise")
+local background = require("relay.testing.background")
 local boxes = require("relay.testing.boxes")
 local cidr = require("relay.testing.cidr")
 local kv = require("relay.testing.kv")
@@ -33,16 +34,20 @@ function functions.sleep(policy, arguments)
   tasks.sleep(policy, table.unpack(arguments, 1, arguments.n))
 end
 
+function functions.wait(policy, arguments)
+  return tasks.wait(policy, table.unpack(arguments, 1, arguments.n))
+end
+
 function functions.resolve(policy, arguments)
   return tasks.resolve(policy, table.unpack(arguments, 1, arguments.n))
 end
 
 function functions.spawn(policy, arguments)
-  tasks.spawn(policy, table.unpack(arguments, 1, arguments.n))
+  background.spawn(policy, table.unpack(arguments, 1, arguments.n))
 end
 
 function functions.every(policy, arguments)
-  return tasks.every(policy, table.unpack(arguments, 1, arguments.n))
+  return background.every(policy, table.unpack(arguments, 1, arguments.n))
 end
 
 function functions.cidr(_, arguments)
@@ -153,8 +158,14 @@ local function bind(call, policy)
 end
 
 -- Sockets are the test's to give: `modules = { socket = … }`.
-local function no_sockets()
-  raise.error("relay.testing has no sockets: give T.load a module 'socket'")
+local function make_tcp(policy, modules)
+  return function(...)
+    if not (modules and modules.socket) then
+      raise.error("relay.testing has no sockets: give T.load a module 'socket'")
+    end
+    local socket, why = policy.require("socket").tcp(...)
+    return socket, why
+  end
 end
 
 function api.make(policy, modules)
@@ -165,11 +176,14 @@ function api.make(policy, modules)
   for name, read in pairs(peekers) do
     relay[name] = read
   end
-  local socket = modules and modules.socket
-  relay.tcp = socket and socket.tcp or no_sockets
+  relay.tcp = make_tcp(policy, modules)
   return setmetatable(relay, {
     __index = function(_, key)
-      raise.error("relay has no '%s'", tostring(key))
+      local names = {}
+      for name in next, relay do
+        table.insert(names, name)
+      end
+      raise.unknown("relay has no", tostring(key), names)
     end,
   })
 end

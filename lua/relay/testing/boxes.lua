@@ -88,7 +88,8 @@ local NAMES = {
 local function inside_of(arguments, name, kind)
   local inside = insides[arguments[1]]
   if not inside or (kind and inside.kind ~= kind) then
-    raise.wrong_type(arguments, 1, name, "relay." .. (kind or "agent"))
+    raise.wrong_type(arguments, 1, name,
+      kind and "relay." .. kind or "conn or agent")
   end
   return inside
 end
@@ -277,7 +278,11 @@ function boxes.is_open(box)
   return not inside.dead and not inside.final
 end
 
--- Fields and methods by kind, for the test that holds all lists to one.
+-- Fields and methods by kind.
 boxes.names = NAMES
+
+function boxes.is_method(kind, name)
+  return CLASSES[kind].methods[name] ~= nil
+end
 
 return boxes

@@ -151,6 +151,7 @@ local function tell(world, event)
       { error = tasks.first_line(task.error) } or task.verdict)
   end)
   tasks.run(task)
+  tasks.limit(task, world.wait_ms)
 end
 
 -- ---- the queue --------------------------------------------------------------
@@ -233,9 +234,8 @@ end
 
 local function check_handle(hook, handle, kind)
   if core.kind(handle) ~= kind then
-    raise.error("%s is called with %s %s, not a %s", hook,
-      kind == "agent" and "an" or "a", kind,
-      core.kind(handle) or type(handle))
+    raise.error("%s is called with a relay.testing %s, not with this %s", hook,
+      kind, core.kind(handle) or type(handle))
   end
   if not handle.alive and QUESTIONS[hook] then
     raise.error("%s has ended", tostring(handle))

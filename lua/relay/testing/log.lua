@@ -94,7 +94,7 @@ end
 -- Once in a while if it is always the same.
 function log.failure(world, where, why)
   local text = tasks.first_line(why)
-  local due, repeated = is_due(world, text)
+  local due, repeated = is_due(world, where .. ": " .. text)
   if due then
     log.record(world, { level = "error", msg = "policy hook failed", fields = {
       hook = where, error = text,

@@ -4,6 +4,7 @@
 -- stop (old), drain. From save to swap events queue. Whatever fails before the
 -- swap leaves the old one in force.
 
+local background = require("relay.testing.background")
 local boxes = require("relay.testing.boxes")
 local hooks = require("relay.testing.hooks")
 local tasks = require("relay.testing.tasks")
@@ -51,7 +52,7 @@ end
 
 -- Kills what of it still waits.
 function reload.close(policy)
-  tasks.stop_everies(policy)
+  background.stop_everies(policy)
   for task in pairs(policy.tasks) do
     tasks.kill(task)
   end
@@ -72,7 +73,7 @@ end
 local function retire(policy)
   local world = policy.world
   world.retired[policy] = true
-  tasks.stop_everies(policy)
+  background.stop_everies(policy)
   hooks.run_life(policy, "stop", "reload", function(task)
     if task then
       world:log_failure(task, "stop")

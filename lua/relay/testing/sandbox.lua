@@ -114,7 +114,8 @@ end
 
 local LIBRARIES = { "string", "table", "math", "utf8", "io", "os" }
 
--- The globals of a policy. `relay` is its module; `modules` are the test's.
+-- The globals of a policy. `relay` is its module; `modules` are the test's: a
+-- function makes one when it is required, and is given `relay`, to wait with.
 function sandbox.globals(policy, relay, modules)
   local globals = copy(_G)
   globals.arg = nil
@@ -149,11 +150,16 @@ function sandbox.globals(policy, relay, modules)
     library.loaded[name] = globals[name]
   end
   for name, module in pairs(modules or {}) do
-    library.loaded[name] = module
+    if type(module) == "function" then
+      library.preload[name] = function() return module(relay) end
+    else
+      library.loaded[name] = module
+    end
   end
   library.loaded.package = library
   globals.package = library
   globals.require = make_require(library, globals)
+  policy.require = globals.require
   return globals
 end
 
@@ -163,7 +169,9 @@ function sandbox.environment(globals)
     __index = function(_, name)
       local value = rawget(globals, name)
       if value == nil then
-        raise.error("undeclared variable '%s'", tostring(name))
+        raise.error(name == "relay" and "undeclared variable 'relay' " ..
+          "(local relay = require \"relay\")" or "undeclared variable '%s'",
+          tostring(name))
       end
       return value
     end,

@@ -189,6 +189,55 @@ function tasks.sleep(policy, ...)
   wait_for(wait_begin(policy, "relay.sleep"), ms)
 end
 
+-- What the policy hands out to be called back; the first call counts.
+local function make_waker(task)
+  local waker = { state = "asking" }
+  local function wake(...)
+    if task.ended or waker.state == "woken" or waker.state == "over" then
+      return false
+    end
+    waker.values = table.pack(...)
+    if waker.state == "waiting" then
+      local clock = task.policy.world.clock
+      clock:cancel(task.sleep)
+      task.sleep = clock:after(0, function()
+        tasks.run(task)
+      end)
+    end
+    waker.state = "woken"
+    return true
+  end
+  return waker, wake
+end
+
+-- relay.wait
+function tasks.wait(policy, ...)
+  local arguments = table.pack(...)
+  local run = raise.check_type(arguments, 1, "relay.wait", "function")
+  local ms = arguments[2] ~= nil
+    and raise.check_seconds(arguments, 2, "relay.wait")
+  if ms == 0 then
+    raise.argument(2, "relay.wait", "it cannot be 0")
+  end
+  local waker, wake = make_waker(wait_begin(policy, "relay.wait"))
+  run(wake)
+  if waker.state ~= "woken" then
+    local task = wait_begin(policy, "relay.wait")
+    waker.state = "waiting"
+    if ms then
+      wait_for(task, ms)
+    else
+      coroutine.yield(MARK)
+    end
+  end
+  if waker.state ~= "woken" then
+    waker.state = "over"
+    return nil, "timeout"
+  end
+  waker.state = "over"
+  return table.unpack(waker.values, 1, waker.values.n)
+end
+
 -- `hosts` is the test's: a list of addresses, with `delay` in seconds if it
 -- takes time; or why there is none.
 function tasks.resolve(policy, ...)
@@ -251,97 +300,13 @@ end
 
 -- The library `coroutine` as a policy sees it.
 function tasks.coroutine_library()
-  return setmetatable({ create = create, resume = resume, wrap = wrap,
-                        close = close }, { __index = coroutine })
-end
-
--- ---- beside the hooks -------------------------------------------------------
-
--- From the next turn of the loop.
-function tasks.spawn(policy, ...)
-  local arguments = table.pack(...)
-  local run = raise.check_type(arguments, 1, "relay.spawn", "function")
-  table.remove(arguments, 1)
-  arguments.n = arguments.n - 1
-  table.insert(policy.world.spawned, tasks.make(policy, "spawn", run, {
-    args = arguments,
-    on_end = function(task)
-      policy.world:log_failure(task, "spawn")
-    end,
-  }))
-end
-
--- Those that are there now; what they spawn comes in the next turn.
-function tasks.run_spawned(world)
-  local list = world.spawned
-  world.spawned = {}
-  for _, task in ipairs(list) do
-    if not task.ended then
-      tasks.run(task)
-    end
+  local library = {}
+  for name, value in pairs(coroutine) do
+    library[name] = value
   end
-end
-
-local function stop(every)
-  every.stopped = true
-  every.policy.world.clock:cancel(every.timer)
-  every.policy.everies[every] = nil
-end
-
-local function on_due(every)
-  every.timer = every.policy.world.clock:after(every.ms, function()
-    on_due(every)
-  end)
-  if every.running then
-    return
-  end
-  every.running = true
-  tasks.run(tasks.make(every.policy, "every", every.run, {
-    args = { n = 0 },
-    on_end = function(task)
-      every.running = false
-      every.policy.world:log_failure(task, "every")
-      if task.verdict and task.verdict.next == 0 then
-        stop(every)
-      end
-    end,
-  }))
-end
-
-local everies = setmetatable({}, { __mode = "k" })
-
-local function stop_box(...)
-  local arguments = table.pack(...)
-  if not everies[arguments[1]] then
-    raise.wrong_type(arguments, 1, "stop", "relay.every")
-  end
-  stop(everies[arguments[1]])
-end
-
-local every_meta = { __index = { stop = stop_box }, __name = "relay.every",
-                     __metatable = "relay.every", is_object = true }
-
-function tasks.every(policy, ...)
-  local arguments = table.pack(...)
-  local ms = raise.check_seconds(arguments, 1, "relay.every")
-  if ms == 0 then
-    raise.argument(1, "relay.every", "it cannot be 0")
-  end
-  local run = raise.check_type(arguments, 2, "relay.every", "function")
-  local every = { policy = policy, ms = ms, run = run }
-  local box = setmetatable({}, every_meta)
-  everies[box] = every
-  policy.everies[every] = true
-  every.timer = policy.world.clock:after(ms, function()
-    on_due(every)
-  end)
-  return box
-end
-
-function tasks.stop_everies(policy)
-  for every in pairs(policy.everies) do
-    stop(every)
-  end
+  library.create, library.resume = create, resume
+  library.wrap, library.close = wrap, close
+  return library
 end
 
 return tasks

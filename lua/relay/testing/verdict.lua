@@ -65,7 +65,7 @@ local function read_address(address)
     elseif key == "host" then
       ok, given.host = type(value) == "string", value
     elseif key == "share" then
-      given.share = value and true or nil
+      ok, given.share = type(value) == "boolean", value or nil
     else
       error(raise.suggest("allocate returned a table with the key", key,
         ADDRESS_KEYS), 0)
@@ -159,10 +159,15 @@ local function read_saved(answer)
   return { saved = saved }
 end
 
--- A number is the next interval; false is no more, from `every`.
 local function read_interval(answer)
-  return { next = answer == false and 0
-    or type(answer) == "number" and answer or nil }
+  if answer == nil then
+    return {}
+  elseif type(answer) ~= "number" then
+    wrong("tick", answer, "a number of seconds or nil")
+  elseif not (answer > 0 and answer < 1e9) then
+    error(("tick returned %s, which is not an interval"):format(answer), 0)
+  end
+  return { next = answer }
 end
 
 -- The verdict; raises when the results are not what the hook may give.
@@ -171,8 +176,10 @@ function verdict.read(hook, byte_count, answer, second)
     return read_auth(answer, second)
   elseif hook == "save" then
     return read_saved(answer)
-  elseif hook == "tick" or hook == "every" then
+  elseif hook == "tick" then
     return read_interval(answer)
+  elseif hook == "every" then
+    return { no_more = answer == false }
   elseif hook ~= "allocate" and hook ~= "visitor" and hook ~= "peek" then
     return {}
   elseif answer == nil or answer == true then
