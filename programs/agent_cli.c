@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "agent_ticket.h"
+
 #define DRAIN_MS (30 * 1000)
 
 /* ---- options ---------------------------------------------------------- */
@@ -18,6 +20,9 @@ static void fill_table(struct agent_cli *self) {
        "the relay chooses", 0, 0, NULL},
       {"name", "NAME", CLI_TEXT, &options->name,
        "tells this address from others of one owner", "none", 0, 0, NULL},
+      {"state", "FILE", CLI_TEXT, &self->state,
+       "keeps the ticket to this address, for the next start", "none", 0, 0,
+       NULL},
       {"pool", "N", CLI_NUMBER, &options->pool,
        "idle connections kept ahead of need", NULL, 0, 1024, NULL},
       {"once", NULL, CLI_FLAG, &self->once,
@@ -49,6 +54,21 @@ static void fill_table(struct agent_cli *self) {
       {NULL, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL}};
 
   memcpy(self->table, table, sizeof(table));
+}
+
+/* ---- the ticket ------------------------------------------------------- */
+
+static void on_ticket(void *data, relay_agent *agent, const char *ticket) {
+  struct agent_cli *self = data;
+  int err = agent_ticket_write(self->state, ticket);
+  relay_log_field fields[2] = {{"file", self->state, 0},
+                               {"reason", relay_strerror(err), 0}};
+  relay_log_record record = {sizeof(record), RELAY_LOG_ERROR, "ticket not kept",
+                             fields, 2};
+
+  (void)agent;
+  if (err != 0)
+    cli_log_record(&self->log, &record);
 }
 
 /* ---- the agent -------------------------------------------------------- */
@@ -146,9 +166,17 @@ static bool ignores_hangup(void) {
 }
 
 int agent_cli_run(struct agent_cli *self) {
-  self->ignores_hangup = ignores_hangup();
-  int err = cli_run_init(&self->run, on_signal);
+  int err;
 
+  if (self->state != NULL) {
+    self->options.on_ticket = on_ticket;
+    self->options.ticket = self->ticket;
+    err = agent_ticket_read(self->state, self->ticket, sizeof(self->ticket));
+    if (err != 0)
+      return cli_fail(&self->cli, "%s: %s", self->state, relay_strerror(err));
+  }
+  self->ignores_hangup = ignores_hangup();
+  err = cli_run_init(&self->run, on_signal);
   if (err == 0)
     err = relay_agent_new(&self->agent, &self->run.loop, &self->options);
   if (err != 0)

@@ -14,7 +14,8 @@
 
 #include "cli.h"
 
-#define AGENT_CLI_OPTIONS 17
+#define AGENT_CLI_OPTIONS 18
+#define AGENT_TICKET_MAX 1024
 
 struct agent_cli {
   struct cli cli;
@@ -23,6 +24,8 @@ struct agent_cli {
   relay_agent_options options; /* the program sets name and on_visitor */
   relay_agent *agent;
   struct cli_option table[AGENT_CLI_OPTIONS];
+  const char *state; /* the file that keeps the ticket; NULL: none */
+  char ticket[AGENT_TICKET_MAX];
   int once;
   int mode;
   uint64_t drain_ms;

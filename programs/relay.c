@@ -137,6 +137,12 @@ static void open_relay(struct program *self) {
     return;
   }
   err = relay_new(&self->relay, &self->run.loop, &self->options);
+  if (err == RELAY_ESTATE) {
+    self->status = cli_fail(&self->cli, "%s: %s", self->options.state,
+                            relay_strerror(err));
+    close_relay(self);
+    return;
+  }
   if (err != 0) {
     host = host != NULL ? host : wildcard_host();
     self->status = cli_fail(&self->cli, "cannot listen on %s%s%s:%u: %s",
@@ -209,6 +215,8 @@ static void list_addresses(struct program *self, struct cli_option *addresses) {
        "after PORT", 0, 0, NULL},
       {"dial", "HOST:PORT", CLI_TEXT, &o->dial,
        "where agents open data connections", "as for control", 0, 0, NULL},
+      {"state", "DIR", CLI_TEXT, &o->state,
+       "keeps addresses across a restart of the relay", "none", 0, 0, NULL},
       {"proxy-from", "CIDR,...", CLI_TEXT, &o->proxy_from,
        "balancers that send PROXY headers", "none", 0, 0, NULL},
       {"mode", "MODE", CLI_CHOICE, &self->mode, "how bytes move", NULL, 0, 0,

@@ -135,7 +135,8 @@ int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
   agent->logger.level = RELAY_LOG_DEBUG; /* the host's function decides */
   relay__deadline_init(&agent->drain, &agent->plane, on_drain_over);
   relay__pool_init(agent);
-  relay__session_init(agent);
+  relay__session_init(agent, agent->options.ticket);
+  agent->options.ticket = NULL; /* the host's text */
   *out = agent;
   return 0;
 }

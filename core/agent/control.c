@@ -117,10 +117,20 @@ static int take_dial(struct relay_agent *agent,
   return 0;
 }
 
+/* The host may close the agent. */
+static void tell_ticket(struct relay_agent *agent) {
+  if (agent->options.on_ticket != NULL && agent->session.ticket[0] != '\0')
+    agent->options.on_ticket(agent->options.data, agent, agent->session.ticket);
+}
+
 static void on_ok(struct relay_agent *agent,
                   const struct wire_message *message) {
   int err = take_ok(agent, message);
 
+  if (err == 0)
+    tell_ticket(agent);
+  if (agent->closing)
+    return;
   if (err == 0)
     err = take_dial(agent, message);
   if (err != 0)

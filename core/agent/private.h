@@ -182,7 +182,8 @@ uint64_t relay__agent_jitter(uint64_t ms);
 
 /* ---- session.c -------------------------------------------------------- */
 
-void relay__session_init(struct relay_agent *agent);
+/* `ticket`: of an earlier process, or NULL. */
+void relay__session_init(struct relay_agent *agent, const char *ticket);
 /* Says BYE if there is whom to say it to, and goes OVER. Idempotent. */
 void relay__session_leave(struct relay_agent *agent);
 void relay__session_close(struct relay_agent *agent);

@@ -288,8 +288,14 @@ static void on_beat(struct deadline *beat) {
   relay__control_beat(container_of(beat, struct relay_agent, session.beat));
 }
 
-void relay__session_init(struct relay_agent *agent) {
+void relay__session_init(struct relay_agent *agent, const char *ticket) {
   struct session *session = &agent->session;
+  size_t length = ticket != NULL ? strlen(ticket) : 0;
+
+  if (length != 0 && length < sizeof(session->ticket)) {
+    memcpy(session->ticket, ticket, length + 1);
+    session->resumable = true;
+  }
 
   session->phase = SESSION_RESTING;
   session->backoff_ms = agent->options.backoff_min_ms;

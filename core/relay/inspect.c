@@ -160,7 +160,8 @@ int relay_listen(relay_t *r, const char *host, unsigned port) {
     err = relay__gate_open(r, host, port, &gate);
     if (err != 0)
       return err;
-  } else if (!gate->declared && !link_is_empty(&gate->leases)) {
+  } else if (!gate->declared && !gate->shared &&
+             !link_is_empty(&gate->leases)) {
     return UV_EADDRINUSE;
   }
   gate->declared = true;

@@ -41,6 +41,7 @@ void relay__lease_end(struct lease *lease, int reason, bool spare_pairs) {
   if (lease->ended)
     return;
   lease->ended = true;
+  relay__state_drop(lease);
   link_remove(&lease->link);
   link_remove(&lease->gate_link);
   lease->relay->stats.leases--;
@@ -77,13 +78,27 @@ static void choose_host(struct lease *lease, const struct session *session,
   memcpy(lease->host, chosen, length);
 }
 
-/* A gate of its own, or one that is there and may be shared. */
-static int find_gate(struct relay *relay, unsigned port, bool share,
-                     struct gate **gate) {
+/* A gate of its own, at `host` (NULL: as the relay listens), or one that is
+   there and may be shared. */
+static int find_gate(struct relay *relay, const char *host, unsigned port,
+                     bool share, struct gate **gate) {
   *gate = port != 0 ? relay__gate_find(relay, port) : NULL;
   if (*gate == NULL)
-    return relay__gate_open(relay, NULL, port, gate);
+    return relay__gate_open(relay, host, port, gate);
   return (*gate)->declared || ((*gate)->shared && share) ? 0 : UV_EADDRINUSE;
+}
+
+/* Nothing can fail any more. */
+static void enter(struct lease *lease, struct gate *gate, bool share) {
+  struct relay *relay = gate->relay;
+
+  lease->relay = relay;
+  lease->gate = gate;
+  gate->shared = share;
+  relay__deadline_init(&lease->grace, &relay->plane, on_grace_over);
+  link_append(&relay->leases, &lease->link);
+  link_append(&gate->leases, &lease->gate_link);
+  relay->stats.leases++;
 }
 
 int relay__lease_open(struct session *session, unsigned port, const char *host,
@@ -96,22 +111,56 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
   if (lease != NULL)
     err = relay__id_make(lease->ticket);
   if (err == 0)
-    err = find_gate(relay, port, share, &gate);
+    err = find_gate(relay, NULL, port, share, &gate);
   if (err != 0) {
     free(lease);
     return err;
   }
-  lease->relay = relay;
-  lease->gate = gate;
-  gate->shared = share;
+  enter(lease, gate, share);
   choose_host(lease, session, host);
   memcpy(lease->owner, session->from_host, sizeof(lease->owner));
-  relay__deadline_init(&lease->grace, &relay->plane, on_grace_over);
-  link_append(&relay->leases, &lease->link);
-  link_append(&gate->leases, &lease->gate_link);
-  relay->stats.leases++;
   lease->session = session;
   session->lease = lease;
+  relay__state_keep(lease);
+  return 0;
+}
+
+static bool copy_text(char *to, size_t size, const char *from) {
+  size_t length = from != NULL ? strlen(from) : 0;
+
+  if (length >= size)
+    return false;
+  if (length != 0)
+    memcpy(to, from, length);
+  to[length] = '\0';
+  return true;
+}
+
+int relay__lease_restore(struct relay *relay, const struct kept *kept) {
+  struct lease *lease = calloc(1, sizeof(*lease));
+  struct gate *gate;
+  int err = UV_ENOMEM;
+
+  if (lease != NULL)
+    err =
+        copy_text(lease->file, sizeof(lease->file), kept->file) &&
+                copy_text(lease->host, sizeof(lease->host), kept->host) &&
+                copy_text(lease->owner, sizeof(lease->owner), kept->owner) &&
+                copy_text(lease->ticket, sizeof(lease->ticket), kept->ticket) &&
+                copy_text(lease->previous, sizeof(lease->previous),
+                          kept->previous)
+            ? 0
+            : RELAY_EPROTO;
+  if (err == 0)
+    err = find_gate(relay, kept->at, kept->port, kept->share, &gate);
+  if (err != 0) {
+    free(lease);
+    return err;
+  }
+  enter(lease, gate, kept->share);
+  relay__deadline_set(&lease->grace, relay->options.grace_ms);
+  relay__log(&relay->logger, RELAY_LOG_INFO, "address kept",
+             LOG_TEXT("host", lease->host), LOG_NUMBER("port", gate->port));
   return 0;
 }
 
@@ -180,10 +229,18 @@ void relay__lease_attach(struct lease *lease, struct session *session) {
   if (relay__id_make(ticket) == 0) {
     memcpy(lease->previous, session->resume, sizeof(lease->previous));
     memcpy(lease->ticket, ticket, sizeof(lease->ticket));
+    relay__state_keep(lease);
   }
   relay__deadline_clear(&lease->grace);
   lease->session = session;
   session->lease = lease;
+}
+
+void relay__lease_confirm(struct lease *lease) {
+  if (lease->previous[0] == '\0')
+    return;
+  lease->previous[0] = '\0';
+  relay__state_keep(lease);
 }
 
 void relay__lease_detach(struct lease *lease) {

@@ -27,6 +27,7 @@
 
 #define NAME_MAX_LENGTH 64
 #define HOST_MAX_LENGTH 255
+#define STATE_PATH_MAX 1024
 #define ALLOCATE_ATTEMPTS 16
 
 /* A verdict whose texts are its own. */
@@ -57,6 +58,9 @@ struct relay {
   char advertise[HOST_MAX_LENGTH + 1];
   char dial[HOST_MAX_LENGTH + 8];
   char host[ADDRESS_HOST_MAX];
+  char state[STATE_PATH_MAX];
+  int state_fd; /* that directory; -1: none */
+  uint64_t state_logged_ms;
   relay_policy policy;
   struct logger logger;
   struct plane plane;
@@ -171,6 +175,7 @@ struct lease {
   char owner[ADDRESS_HOST_MAX];
   char ticket[WIRE_ID_LENGTH + 1];
   char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
+  char file[WIRE_ID_LENGTH + 1];     /* its name in the state; "": none */
   struct session *session;           /* NULL while in grace */
   struct deadline grace;
   unsigned conns;            /* visitors it serves */
@@ -328,6 +333,21 @@ struct lease *relay__gate_pick(struct gate *gate, uint64_t chosen);
 /* Opens the address, port 0: the next free one. 0, or why not. */
 int relay__lease_open(struct session *session, unsigned port, const char *host,
                       bool share);
+/* A lease as it was kept, and its texts, borrowed. */
+struct kept {
+  const char *file;
+  const char *host;
+  const char *owner;
+  const char *ticket;
+  const char *previous; /* or NULL */
+  const char *at;       /* the address its gate listens on */
+  unsigned port;
+  bool share;
+};
+/* Opens it again, in grace. 0, or why not. */
+int relay__lease_restore(struct relay *relay, const struct kept *kept);
+/* The agent has its new ticket: the one before is void. */
+void relay__lease_confirm(struct lease *lease);
 /* The lease a ticket is for, or NULL. */
 struct lease *relay__lease_find(struct relay *relay, const char *ticket);
 unsigned relay__lease_count(const struct relay *relay, const char *owner);
@@ -339,6 +359,17 @@ void relay__lease_detach(struct lease *lease);
    another agent of the gate or are reset, joined ones are reset unless
    spared. */
 void relay__lease_end(struct lease *lease, int reason, bool spare_pairs);
+
+/* ---- state.c ---------------------------------------------------------- */
+/* Opens and locks the directory; then listens on what is kept in it. 0, or
+   RELAY_ESTATE. */
+int relay__state_open(struct relay *relay);
+int relay__state_restore(struct relay *relay);
+void relay__state_close(struct relay *relay);
+/* The lease is new, or its ticket. */
+void relay__state_keep(struct lease *lease);
+/* The lease has ended; nothing while it is the relay that ends. */
+void relay__state_drop(struct lease *lease);
 
 /* ---- visitor.c -------------------------------------------------------- */
 /* `to` as a balancer told it; NULL: the socket's own. Takes the stream over. */

@@ -118,6 +118,9 @@ static int take_options(struct relay *relay, const relay_options *given) {
     err = relay__networks_parse(options->proxy_from, &relay->proxy_from);
   options->proxy_from = NULL; /* read, not kept */
   options->listen_host = relay->listen_host[0] ? relay->listen_host : NULL;
+  if (err == 0)
+    err = copy_option(relay->state, sizeof(relay->state), options->state);
+  options->state = relay->state[0] ? relay->state : NULL;
   options->advertise = relay->advertise;
   options->dial = relay->dial;
   relay->logger.level = options->log_level;
@@ -277,6 +280,7 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
   if (relay == NULL)
     return UV_ENOMEM;
   relay->listener.fd = -1;
+  relay->state_fd = -1;
   err = take_options(relay, options);
   if (err != 0) {
     free(relay);
@@ -299,7 +303,11 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
   else
     relay__deadline_init(&relay->tick, &relay->plane, NULL);
   if (err == 0)
+    err = relay__state_open(relay);
+  if (err == 0)
     err = listen_for_agents(relay);
+  if (err == 0)
+    err = relay__state_restore(relay);
   if (err != 0)
     relay_close(relay, NULL, NULL);
   else
@@ -386,6 +394,7 @@ void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
     relay__gate_end(container_of(r->gates.next, struct gate, link),
                     RELAY_EDRAINING, false);
   end_visitors(r, RELAY_EDRAINING);
+  relay__state_close(r);
   relay__deadline_close(&r->resume, NULL);
   relay__deadline_close(&r->drain, NULL);
   relay__deadline_close(&r->tick, NULL);

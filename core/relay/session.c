@@ -91,14 +91,12 @@ static void on_ping(struct session *session,
   struct wire_line line;
   uint64_t n = 0;
 
+  relay__lease_confirm(session->lease); /* it has the new ticket */
   relay__wire_get_number(message, "n", UINT64_MAX, &n);
   relay__wire_begin(&line, WIRE_PONG);
   relay__wire_add_number(&line, "n", n);
-  if (relay__channel_send(&session->channel, &line, true) != 0) {
+  if (relay__channel_send(&session->channel, &line, true) != 0)
     relay__session_end(session, UV_ENOBUFS, NULL);
-    return;
-  }
-  session->lease->previous[0] = '\0'; /* it has the new ticket */
 }
 
 static void on_reject(struct session *session,

@@ -206,6 +206,47 @@ int __wrap_ioctl(int fd, unsigned long request, ...) {
   return fails(INJECT_ioctl) ? -1 : __real_ioctl(fd, request, argument);
 }
 
+/* ---- files ------------------------------------------------------------ */
+
+WRAP(ssize_t, read, int fd, void *bytes, size_t size) {
+  return fails_or_shortens(INJECT_read, &size) ? -1
+                                               : __real_read(fd, bytes, size);
+}
+
+WRAP(int, mkdir, const char *path, mode_t mode) {
+  return fails(INJECT_mkdir) ? -1 : __real_mkdir(path, mode);
+}
+
+/* The mode of a call without one is never looked at. */
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...) {
+  return fails(INJECT_open) ? -1 : __real_open(path, flags, 0600);
+}
+
+int __real_openat(int directory, const char *path, int flags, ...);
+int __wrap_openat(int directory, const char *path, int flags, ...);
+int __wrap_openat(int directory, const char *path, int flags, ...) {
+  return fails(INJECT_openat) ? -1
+                              : __real_openat(directory, path, flags, 0600);
+}
+
+WRAP(int, flock, int fd, int operation) {
+  return fails(INJECT_flock) ? -1 : __real_flock(fd, operation);
+}
+
+WRAP(DIR *, fdopendir, int fd) {
+  return fails(INJECT_fdopendir) ? NULL : __real_fdopendir(fd);
+}
+
+WRAP(int, renameat, int from, const char *name, int to, const char *target) {
+  return fails(INJECT_renameat) ? -1 : __real_renameat(from, name, to, target);
+}
+
+WRAP(int, unlinkat, int directory, const char *name, int flags) {
+  return fails(INJECT_unlinkat) ? -1 : __real_unlinkat(directory, name, flags);
+}
+
 /* ---- sockets ---------------------------------------------------------- */
 
 WRAP(int, socket, int domain, int type, int protocol) {

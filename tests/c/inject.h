@@ -47,6 +47,14 @@
   X(splice, EINTR, EAGAIN, EINVAL, ENOMEM, ECONNRESET, EPIPE, ETIMEDOUT,       \
     INJECT_SHORT)                                                              \
   X(write, EINTR, EAGAIN, EPIPE, INJECT_SHORT)                                 \
+  X(read, EIO, INJECT_SHORT)                                                   \
+  X(mkdir, EACCES, ENOSPC, EROFS)                                              \
+  X(open, EACCES, EMFILE, ENFILE, ENOTDIR)                                     \
+  X(openat, EACCES, EMFILE, ENOSPC, EROFS)                                     \
+  X(flock, EWOULDBLOCK, ENOLCK)                                                \
+  X(fdopendir, ENOMEM)                                                         \
+  X(renameat, EIO, ENOSPC)                                                     \
+  X(unlinkat, EIO, EROFS)                                                      \
   X(shutdown, ENOTCONN, ENOBUFS)                                               \
   X(fcntl, EPERM, EBUSY, EMFILE, EINVAL)                                       \
   X(ioctl, EINVAL, ENOTTY)                                                     \

@@ -61,26 +61,30 @@ struct scenario {
   enum answer answer;
   unsigned pool;
   bool resets; /* the visitor, half way */
+  bool kept;   /* the relay has a directory for its state */
 };
 
 static const struct scenario scenarios[] = {
-    {"splice echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false},
-    {"splice echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false},
-    {"splice address", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 0, false},
-    {"splice address pooled", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 1, false},
-    {"splice name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 1, true},
-    {"copy echo", RELAY_MODE_COPY, ANSWER_ECHO, 0, false},
-    {"copy echo pooled", RELAY_MODE_COPY, ANSWER_ECHO, 1, false},
-    {"copy address", RELAY_MODE_COPY, ANSWER_ADDRESS, 0, false},
-    {"copy address pooled", RELAY_MODE_COPY, ANSWER_ADDRESS, 1, false},
-    {"copy name reset", RELAY_MODE_COPY, ANSWER_NAME, 0, true},
+    {"splice echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, false},
+    {"splice echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false},
+    {"splice address", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 0, false, false},
+    {"splice address pooled", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 1, false,
+     false},
+    {"splice name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 1, true, false},
+    {"copy echo", RELAY_MODE_COPY, ANSWER_ECHO, 0, false, false},
+    {"copy echo pooled", RELAY_MODE_COPY, ANSWER_ECHO, 1, false, false},
+    {"copy address", RELAY_MODE_COPY, ANSWER_ADDRESS, 0, false, false},
+    {"copy address pooled", RELAY_MODE_COPY, ANSWER_ADDRESS, 1, false, false},
+    {"copy name reset", RELAY_MODE_COPY, ANSWER_NAME, 0, true, false},
+    {"kept echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, true},
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
 /* Beside the visits: making each half. */
 #define JOB_RELAY SCENARIOS
 #define JOB_AGENT (SCENARIOS + 1)
-#define PLACES (SCENARIOS + 2)
+#define JOB_KEPT (SCENARIOS + 2) /* a relay that finds an address kept */
+#define PLACES (SCENARIOS + 3)
 /* A job: one of these, one function, one fault, at every call of a lane, which
    has each so-many-th. */
 #define FAULTS_MAX 12
@@ -132,6 +136,7 @@ struct world {
   unsigned let_in, opens, closes;
   unsigned closed;
   unsigned turns;
+  char state[32]; /* the directory; "": none */
 };
 
 static struct shared *shared;
@@ -401,6 +406,40 @@ static void on_log(void *data, const relay_log_record *record) {
   fprintf(stderr, "%s: %s\n", (const char *)data, line);
 }
 
+/* ---- state ------------------------------------------------------------ */
+
+/* A directory; `kept`: with two addresses in it, one of which cannot be had. */
+static void state_open(struct world *world, bool kept) {
+  static const char line[] = "OK host=127.0.0.1 port=20000 resume=a owner=b "
+                             "at=127.0.0.1\n";
+  char path[sizeof(world->state) + 40];
+  int i, fd;
+
+  memcpy(world->state, "/tmp/relay-inject.XXXXXX", 25);
+  if (mkdtemp(world->state) == NULL)
+    fail("no directory");
+  for (i = 0; kept && i < 2; i++) {
+    snprintf(path, sizeof(path), "%s/lease-%032d", world->state, i);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (write(fd, line, sizeof(line) - 1) < 0)
+      fail("no lease");
+    close(fd);
+  }
+}
+
+static void state_close(struct world *world) {
+  DIR *directory = opendir(world->state);
+  const struct dirent *entry;
+
+  while ((entry = readdir(directory)) != NULL)
+    unlinkat(dirfd(directory), entry->d_name, 0);
+  closedir(directory);
+  if (rmdir(world->state) != 0)
+    fail("the directory is not empty");
+}
+
+/* ---- the halves ------------------------------------------------------- */
+
 static int make_relay(struct world *world) {
   relay_policy policy = {.size = sizeof(policy),
                          .data = world,
@@ -413,6 +452,7 @@ static int make_relay(struct world *world) {
   options.listen_host = "127.0.0.1";
   options.mode = world->scenario->mode;
   options.policy = &policy;
+  options.state = world->state[0] != '\0' ? world->state : NULL;
   options.handshake_ms = 300;
   options.pairing_ms = 400;
   options.heartbeat_ms = 60;
@@ -511,7 +551,8 @@ static bool is_at_rest(const struct world *world) {
   return stats.visitors == 0 && stats.pairs == 0 && stats.parked == 0 &&
          stats.unproven == 0 && stats.agents == 1 && stats.leases == 1 &&
          stats.waiting == world->scenario->pool &&
-         stats.fds == 3 + stats.waiting + 2 * stats.pipes &&
+         stats.fds ==
+             3 + world->scenario->kept + stats.waiting + 2 * stats.pipes &&
          world->relay->plane.fds.reserved == 0 &&
          relay_agent_visitors(world->agent) == 0 &&
          world->closes == world->let_in && world->opens <= world->closes &&
@@ -599,6 +640,8 @@ static void finish(struct world *world, bool agent_first, int descriptors) {
   for (i = 0; i < TARGETS; i++)
     target_close(&world->targets[i]);
   close(world->target_listener);
+  if (world->state[0] != '\0')
+    state_close(world);
   if (count_descriptors() != descriptors)
     fail("%d descriptors more than before", count_descriptors() - descriptors);
   if (inject_blocks != 0)
@@ -626,6 +669,8 @@ static bool run_visit(const struct scenario *scenario,
   int err;
 
   open_world(&world, scenario);
+  if (scenario->kept)
+    state_open(&world, false);
   err = make_relay(&world);
   if (err == 0)
     err = make_agent(&world);
@@ -642,7 +687,7 @@ static bool run_visit(const struct scenario *scenario,
 }
 
 /* The same for making a half: it fails, or there is a half. */
-static bool run_new(bool agent, enum inject_function function, unsigned nth,
+static bool run_new(size_t place, enum inject_function function, unsigned nth,
                     int fault) {
   int descriptors = count_descriptors();
   struct world world;
@@ -650,9 +695,11 @@ static bool run_new(bool agent, enum inject_function function, unsigned nth,
   int err;
 
   open_world(&world, &scenarios[0]);
+  if (place == JOB_KEPT)
+    state_open(&world, true);
   inject_arm(function, nth, fault);
   inject_enter();
-  err = agent ? make_agent(&world) : make_relay(&world);
+  err = place == JOB_AGENT ? make_agent(&world) : make_relay(&world);
   inject_leave();
   fired = inject_disarm();
   if (err > 0 || (err == 0) != (world.relay != NULL || world.agent != NULL))
@@ -678,6 +725,7 @@ static void on_alarm(int number) {
 static const char *place_name(size_t place) {
   return place == JOB_RELAY   ? "relay_new"
          : place == JOB_AGENT ? "relay_agent_new"
+         : place == JOB_KEPT  ? "relay_new with state"
                               : scenarios[place].name;
 }
 
@@ -688,7 +736,7 @@ static bool run(size_t place, enum inject_function function, unsigned nth,
   alarm(RUN_S);
   atomic_fetch_add(&shared->runs, 1);
   return place < SCENARIOS ? run_visit(&scenarios[place], function, nth, fault)
-                           : run_new(place == JOB_AGENT, function, nth, fault);
+                           : run_new(place, function, nth, fault);
 }
 
 /* The job's fault; 0 when the function has no so many, or is not wanted. */

@@ -93,6 +93,14 @@ typedef struct relay_agent_options {
 
   relay_log_fn log;
   void *log_data;
+
+  /* The ticket that an earlier process was last given, to have its address
+     back; one that is void or longer than a line does no harm. Copied. NULL:
+     none. */
+  const char *ticket;
+  /* A new ticket, with each OK, before on_established. To be kept as a secret:
+     whoever has it can take the address. */
+  void (*on_ticket)(void *data, relay_agent *agent, const char *ticket);
 } relay_agent_options;
 
 typedef void (*relay_agent_close_fn)(void *data);

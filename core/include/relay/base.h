@@ -54,7 +54,8 @@ struct sockaddr;
   X(-20013, EDRAINING, "draining", "the relay is shutting down")               \
   X(-20014, EHEARTBEAT, "heartbeat", "no heartbeat from the other side")       \
   X(-20015, ELIMIT, "limit", "over the limit set for this connection")         \
-  X(-20016, EHOOK, "hook", "a policy hook failed or took too long")
+  X(-20016, EHOOK, "hook", "a policy hook failed or took too long")            \
+  X(-20017, ESTATE, "state", "the state directory cannot be used")
 
 enum {
 #define RELAY_ERROR_ENUM(number, name, code, text) RELAY_##name = number,

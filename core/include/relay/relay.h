@@ -191,6 +191,12 @@ typedef struct relay_options {
      (version 1 or 2) before each connection, agents' and visitors'. Those that
      do not are refused. Copied. NULL: none. */
   const char *proxy_from;
+
+  /* A directory that keeps leases across a restart of the process; made if it
+     is not there, and locked: RELAY_ESTATE when it cannot be used, with a log
+     record that says why. Leases found in it are listened on before relay_new
+     returns. Copied. NULL: none. */
+  const char *state;
 } relay_options;
 
 /* Fills every option with its default. `size` is sizeof(relay_options) as the
