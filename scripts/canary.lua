@@ -45,16 +45,17 @@ return {
     for _, agent in ipairs(agents) do
       table.insert(agent.name == "canary" and canaries or others, agent)
     end
-    if #canaries > 0 and (is_turn_of_canary() or #others == 0) then
+    if #canaries > 0 and is_turn_of_canary() then
       state.served[conn.id] = true
       return canaries[1]
     end
     if #others > 0 then
       return others[1 + conn.id % #others]
     end
+    -- Nobody else is there, or nobody at all: the relay takes what comes.
   end,
 
-  -- The one that was chosen may have left, and another one helped out.
+  -- Here it is known who serves; it need not be the one that was chosen.
   open = function(conn)
     local agent = conn.agent
     if agent then

@@ -35,22 +35,20 @@ return {
   end,
 
   visitor = function(conn, agents)
-    local by_name, reserve = {}, nil
+    local by_name = {}
     for _, agent in ipairs(agents) do
       by_name[agent.name] = agent
     end
     for _, name in ipairs(ORDER) do
-      local agent = by_name[name]
-      if agent and not relay.kv.get("benched:" .. name) then
+      if by_name[name] and not relay.kv.get("benched:" .. name) then
         chosen[conn.id] = name
-        return agent
+        return by_name[name]
       end
-      reserve = reserve or agent
     end
-    return reserve -- all are benched: better one of them than nobody
+    -- All are benched: the relay takes one, which is better than nobody.
   end,
 
-  -- The one that was chosen may have left, and another one helped out.
+  -- Here it is known who serves; it need not be the one that was chosen.
   open = function(conn)
     chosen[conn.id] = conn.agent and conn.agent.name
   end,

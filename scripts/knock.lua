@@ -26,7 +26,6 @@ local function hear(addr, port)
     step = 0
   end
   if port == KNOCK[step + 1] and relay.kv.incr(key, 1, HURRY) == #KNOCK then
-    relay.kv.delete(key)
     relay.kv.set("open:" .. addr, 1, OPEN)
     relay.log("info", "the door is open for %s", addr)
   end

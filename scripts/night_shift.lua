@@ -23,13 +23,8 @@ local function shift_now()
 end
 
 return {
-  start = function(prev)
+  start = function()
     relay.listen { port = PORT }
-    last = prev and prev.last
-  end,
-
-  save = function()
-    return { last = last }
   end,
 
   allocate = function()

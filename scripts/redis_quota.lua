@@ -32,6 +32,8 @@ local function with_redis(ask)
   end
   if #idle < IDLE then
     table.insert(idle, client)
+  else
+    client.network.socket:close()
   end
   return reply
 end

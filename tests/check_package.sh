@@ -63,14 +63,8 @@ is_there "$static" 'include/relay/relay.h' 'include/relay/agent.h' \
   'lib*/cmake/relay/relayConfigVersion.cmake' 'lib*/pkgconfig/relay.pc' \
   bin/relay bin/expose bin/echoserver share/man/man1/relay.1 \
   share/man/man1/expose.1 share/man/man1/echoserver.1 \
-  share/relay/scripts/README.md \
   share/lua/5.4/relay/testing.lua share/lua/5.4/relay/testing/core.lua \
   share/lua/5.4/relay/luacheck.lua share/lua/5.4/relay.d.lua
-for script in scripts/*.lua; do
-  is_there "$static" "share/relay/$script"
-done
-step 'an installed script passes --check' "$static/bin/relay" 0 --check \
-  --script "$static/share/relay/scripts/default.lua"
 step 'bin/relay runs' "$static/bin/relay" --version
 step 'relay.testing loads a policy' env LUA_PATH="$static/share/lua/5.4/?.lua" \
   lua5.4 -e 'require("relay.testing").load("scripts/default.lua").stop()'
@@ -78,6 +72,11 @@ step 'find_package(relay) builds' by_cmake "$static" found
 step 'and runs' "$work/found/consumer"
 step 'pkg-config builds' by_pkg_config "$static" configured
 step 'and runs' "$work/configured"
+for script in scripts/*; do
+  is_there "$static" "share/relay/$script"
+done
+step 'an installed script passes --check' "$static/bin/relay" --check \
+  --script "$static/share/relay/scripts/default.lua"
 
 # ---- shared -----------------------------------------------------------------
 

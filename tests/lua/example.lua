@@ -73,6 +73,34 @@ function example.reload(relay, changes)
   end)
 end
 
+local function has_no_visitors(relay)
+  local log = relay:log()
+  for conn in log:gmatch("visitor joined conn=(%d+) ") do
+    if not log:find("visitor closed conn=" .. conn .. " ", 1, true) then
+      return false
+    end
+  end
+  return true
+end
+
+-- Asserts that a table of the script, which `save` returns so, holds nothing
+-- once all visitors have gone: the script is made to tell at a reload.
+function example.assert_empty(relay, name, returned)
+  local before = policy.count(relay, "left in it:")
+  h.wait_until("all visitors have gone", function()
+    return has_no_visitors(relay)
+  end)
+  example.reload(relay, { [returned] = ([[
+    local count = 0
+    for _ in pairs(%s) do count = count + 1 end
+    print("left in it:", count)
+    %s]]):format(name, returned) })
+  example.reload(relay, {})
+  if policy.count(relay, "left in it: 0\n") ~= before + 1 then
+    error(name .. " is not empty", 2)
+  end
+end
+
 -- An echo server of that name.
 function example.agent(relay, name, options)
   options = options or {}
@@ -98,7 +126,7 @@ end
 function example.server_of(relay, from)
   return h.wait_until("the log tells who served " .. from, function()
     local log = relay:log()
-    local conn = log:match(".*closed conn=(%d+) from=" .. from .. " ")
+    local conn = log:match("^.*closed conn=(%d+) from=" .. from .. " ")
     local agent = conn and
       log:match("visitor joined conn=" .. conn .. " agent=(%d+)")
     return agent and log:match("agent=" .. agent .. " from=%S+ name=(%S+)")

@@ -26,6 +26,11 @@ local function redis_cli(redis, ...)
   return h.output_of({ "redis-cli", "-p", redis.port, ... })
 end
 
+-- How many are connected, this one aside.
+local function clients(redis)
+  return select(2, redis_cli(redis, "client", "list"):gsub("\n", "")) - 1
+end
+
 local function with_redis(redis, changes)
   changes = changes or {}
   changes["port = 6379"] = "port = " .. redis.port
@@ -60,6 +65,8 @@ function T.test_redis_quota_and_the_end_of_redis()
   local redis = real.start_redis()
   local relay, agent = with_redis(redis)
   example.ask(relay, agent.port)
+  example.ask(relay, agent.port, { from = "127.0.0.2" })
+  lu.assertEquals(clients(redis), 1)
   redis_cli(redis, "client", "kill", "type", "normal")
   example.ask(relay, agent.port)
   lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
@@ -111,13 +118,16 @@ function T.test_redis_quota_of_many_at_once()
   end
   lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
   lu.assertEquals(redis_cli(redis, "dbsize"), "40\n")
+  h.wait_until("the rest is closed", function()
+    return clients(redis) <= 2
+  end)
 end
 
 -- ---- webhook ----------------------------------------------------------------
 
--- Takes one request at a listening socket, and answers it: its path and what
--- its JSON says.
-local function take_request(listener, status)
+-- Takes one request at a listening socket: its path and what its JSON says, and
+-- the socket that waits for the answer.
+local function hear_request(listener)
   local socket = assert(listener:accept(h.seconds(10)))
   local path = assert(socket:recv_line()):match("^POST (%S+) HTTP/1%.1\r$")
   local length
@@ -125,29 +135,38 @@ local function take_request(listener, status)
     local line = assert(socket:recv_line())
     length = tonumber(line:lower():match("^content%-length: (%d+)")) or length
   until line == "\r"
-  local message = json.decode(assert(socket:recv_exact(length)))
+  return path, json.decode(assert(socket:recv_exact(length))), socket
+end
+
+local function answer(socket, status)
   socket:send("HTTP/1.1 " .. status .. "\r\nContent-Length: 0\r\n" ..
     "Connection: close\r\n\r\n")
   socket:close()
+end
+
+local function take_request(listener, status)
+  local path, message, socket = hear_request(listener)
+  answer(socket, status)
   return path, message
 end
 
-local function with_server(changes)
-  local listener = assert(sys.listen())
-  local where = "127.0.0.1:" .. listener:port()
+-- A relay, an agent, and the two servers: one is asked, one is told.
+local function with_servers(changes)
+  local asked, told = assert(sys.listen()), assert(sys.listen())
   changes = changes or {}
-  changes["127.0.0.1:8088/visitor"] = where .. "/visitor"
-  changes["127.0.0.1:8088/ended"] = where .. "/ended"
+  changes["127.0.0.1:8088/visitor"] = ("127.0.0.1:%d/visitor"):format(
+    asked:port())
+  changes["127.0.0.1:8088/ended"] = ("127.0.0.1:%d/ended"):format(told:port())
   local relay = example.relay("webhook", { change = changes })
   relay.change = changes
-  return relay, h.start_echoserver(relay), listener
+  return relay, h.start_echoserver(relay), asked, told
 end
 
 -- A visitor, and what the server is asked of it and answers.
-local function visit(agent, listener, status)
+local function visit(agent, asked, status)
   local visitor = h.connect(agent)
   visitor:send("hello")
-  local path, message = take_request(listener, status)
+  local path, message = take_request(asked, status)
   lu.assertEquals(path, "/visitor")
   lu.assertEquals(message, { addr = "127.0.0.1", port = agent.port })
   visitor:shutdown()
@@ -157,79 +176,107 @@ local function visit(agent, listener, status)
 end
 
 function T.test_webhook()
-  local relay, agent, listener = with_server()
-  lu.assertEquals(visit(agent, listener, "204 No Content"), "hello")
-  local path, message = take_request(listener, "200 OK")
+  local relay, agent, asked, told = with_servers()
+  lu.assertEquals(visit(agent, asked, "204 No Content"), "hello")
+  local path, message = take_request(told, "200 OK")
   lu.assertEquals(path, "/ended")
   lu.assertIsNumber(message.conn)
   lu.assertIsNumber(message.duration)
   message.conn, message.duration = nil, nil
   lu.assertEquals(message, { addr = "127.0.0.1", port = agent.port,
     bytes_in = 5, bytes_out = 5, reason = "ended" })
-  lu.assertEquals({ visit(agent, listener, "403 Forbidden") }, { "", "reset" })
+  lu.assertEquals({ visit(agent, asked, "403 Forbidden") }, { "", "reset" })
   relay:wait_log('visitor denied [^\n]*reason="webhook: 403"')
   -- Those who were not let in have no end that is told.
-  lu.assertNil((listener:accept(1.5)))
-  listener:close()
+  lu.assertNil((told:accept(1.5)))
+  asked:close()
+  told:close()
   lu.assertEquals({ policy.ask(agent) }, { "", "reset" })
   relay:wait_log('visitor denied [^\n]*reason="webhook: connection refused"')
   lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
 end
 
 function T.test_webhook_holds_up_nobody()
-  local relay, agent, listener = with_server()
+  local relay, agent, asked, told = with_servers()
   local live = h.connect(agent)
-  take_request(listener, "200 OK")
+  take_request(asked, "200 OK")
   live:send("hello")
   lu.assertEquals(live:recv_exact(5), "hello")
-  local waiters, asked = {}, {}
+  local waiters, unanswered = {}, {}
   for i = 1, 5 do
     waiters[i] = h.connect(agent)
-    asked[i] = assert(listener:accept(h.seconds(10)))
+    unanswered[i] = assert(asked:accept(h.seconds(10)))
   end
   assert_nobody_held_up(live, 0.5)
   -- Who gets no answer at all is denied in the end.
   for i = 1, 5 do
     lu.assertEquals({ waiters[i]:recv_all() }, { "", "reset" })
     waiters[i]:close()
-    asked[i]:close()
+    unanswered[i]:close()
   end
-  lu.assertEquals(policy.count(relay, 'reason="webhook: timeout"'), 5)
+  h.wait_until("the log tells of each", function()
+    return policy.count(relay, 'reason="webhook: timeout"') == 5
+  end)
   live:close()
-  listener:close()
+  asked:close()
+  told:close()
 end
 
 -- In order, each until it is taken, over a reload too.
 function T.test_webhook_tells_until_it_is_heard()
-  local relay, agent, listener = with_server({ ["QUEUE = 10000"] =
-    "QUEUE = 2" })
+  local relay, agent, asked, told = with_servers({
+    ["QUEUE = 10000"] = "QUEUE = 2",
+    ["http.TIMEOUT = 1"] = "http.TIMEOUT = 5" })
   for _ = 1, 2 do
-    lu.assertEquals(visit(agent, listener, "200 OK"), "hello")
+    lu.assertEquals(visit(agent, asked, "200 OK"), "hello")
   end
   h.wait_until("both have ended", function()
     return policy.count(relay, "visitor closed") == 2
   end)
-  local _, first = take_request(listener, "500 Oops")
+  local _, first = take_request(told, "500 Oops")
   example.reload(relay)
-  local _, again = take_request(listener, "503 Later")
+  local _, again = take_request(told, "503 Later")
   lu.assertEquals(again, first)
-  _, again = take_request(listener, "200 OK")
+  _, again = take_request(told, "200 OK")
   lu.assertEquals(again, first)
-  local _, second = take_request(listener, "200 OK")
+  local _, second = take_request(told, "200 OK")
   lu.assertTrue(second.conn > first.conn)
-  lu.assertNil((listener:accept(1.5)))
-  listener:close()
+  lu.assertNil((told:accept(1.5)))
+  asked:close()
+  told:close()
+end
+
+-- What is told while a reload comes is told again; all else is told once.
+function T.test_webhook_tells_while_a_reload_comes()
+  local relay, agent, asked, told = with_servers({
+    ["http.TIMEOUT = 1"] = "http.TIMEOUT = 5" })
+  for _ = 1, 3 do
+    lu.assertEquals(visit(agent, asked, "200 OK"), "hello")
+  end
+  local _, first, socket = hear_request(told)
+  example.reload(relay)
+  answer(socket, "200 OK")
+  local conns = {}
+  for i = 1, 3 do
+    conns[i] = select(2, take_request(told, "200 OK")).conn
+  end
+  lu.assertEquals(conns[1], first.conn)
+  lu.assertTrue(conns[1] < conns[2] and conns[2] < conns[3])
+  lu.assertNil((told:accept(1.5)))
+  asked:close()
+  told:close()
 end
 
 function T.test_webhook_with_too_much_to_tell()
-  local relay, agent, listener = with_server({ ["QUEUE = 10000"] =
-    "QUEUE = 1", ["every(1, tell)"] = "every(3600, tell)" })
+  local relay, agent, asked, told = with_servers({
+    ["QUEUE = 10000"] = "QUEUE = 1", ["every(1, tell)"] = "every(3600, tell)" })
   for _ = 1, 2 do
-    lu.assertEquals(visit(agent, listener, "200 OK"), "hello")
+    lu.assertEquals(visit(agent, asked, "200 OK"), "hello")
   end
   relay:wait_log("error webhook: the end of conn %d+ is not told")
   lu.assertEquals(policy.count(relay, "is not told"), 1)
-  listener:close()
+  asked:close()
+  told:close()
 end
 
 -- ---- json_log ---------------------------------------------------------------

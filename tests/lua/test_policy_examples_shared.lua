@@ -113,7 +113,6 @@ function T.test_night_shift()
   lu.assertEquals(example.server_of(relay, from), "day")
   relay:wait_log("visitor closed [^\n]*shift=day")
   relay:wait_log("visitor closed [^\n]*shift=night")
-  lu.assertEquals(policy.count(relay, "the night shift has begun"), 1)
 end
 
 -- ---- canary -----------------------------------------------------------------
@@ -143,7 +142,7 @@ end
 
 function T.test_canary_that_fails_pauses()
   local relay, port = example.shared("canary", { change = {
-    ["SHARE = 5"] = "SHARE = 50", ["PAUSE = 300"] = "PAUSE = 1" } })
+    ["SHARE = 5"] = "SHARE = 50", ["PAUSE = 300"] = "PAUSE = 2" } })
   broken_agent(relay, "canary")
   example.agent(relay, "stable")
   for i = 1, 3 do
@@ -154,13 +153,12 @@ function T.test_canary_that_fails_pauses()
     end
   end
   relay:wait_log("the canary pauses: 3 failures, ECONNREFUSED")
-  local began = sys.now()
   lu.assertEquals(example.ask(relay, port), "stable")
   lu.assertEquals(example.ask(relay, port), "stable")
-  lu.assertTrue(sys.now() - began < 1, "too slow to tell")
   h.wait_until("the canary is tried again", function()
     return policy.ask({ port = port }) == ""
   end)
+  example.assert_empty(relay, "state.served", "return { state = state }")
 end
 
 function T.test_canary_that_succeeds_is_forgiven()
@@ -182,7 +180,7 @@ end
 
 function T.test_failover()
   local relay, port = example.shared("failover", { change = {
-    ["BENCH = 30"] = "BENCH = 2" } })
+    ["BENCH = 30"] = "BENCH = 3" } })
   example.agent(relay, "standby")
   lu.assertEquals(example.ask(relay, port), "standby")
   local primary = example.agent(relay, "primary")
@@ -203,6 +201,7 @@ function T.test_failover()
   h.wait_until("the primary is tried again", function()
     return example.ask(relay, port) == "primary"
   end)
+  example.assert_empty(relay, "chosen", "return { chosen = chosen }")
 end
 
 function T.test_failover_when_all_are_benched()
