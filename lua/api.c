@@ -234,6 +234,7 @@ void relay__lua_open_api(lua_State *L) {
                                        {"sleep", relay__lua_sleep},
                                        {"spawn", relay__lua_spawn},
                                        {"every", relay__lua_every},
+                                       {"wait", relay__lua_wait_for},
                                        {"resolve", relay__lua_resolve},
                                        {"agents", api_agents},
                                        {"conns", api_conns},

@@ -60,6 +60,7 @@ static void on_soon(uv_idle_t *idle) {
   uv_idle_stop(idle);
   relay__lua_drain_queue(lua);
   relay__lua_run_spawned(lua);
+  relay__lua_run_soon(lua);
   if (lua->reload_wanted && !lua->reloading) {
     lua->reload_wanted = false;
     relay__lua_reload_begin(lua);
@@ -162,6 +163,7 @@ static int make(relay_lua_t **out, struct uv_loop_s *loop,
   lua->loop = loop;
   lua->queue_end = &lua->queue;
   lua->spawned_end = &lua->spawned;
+  lua->soon_end = &lua->first_soon;
   lua->tick_ms = TICK_MS;
   uv_idle_init(loop, &lua->soon);
   uv_timer_init(loop, &lua->sweep);

@@ -54,6 +54,7 @@ extern const char *const relay__lua_hook_names[HOOK_COUNT + 2];
 
 struct policy;
 struct task;
+struct waker;
 
 /* ---- events ----------------------------------------------------------- */
 
@@ -96,6 +97,10 @@ struct task {
   bool cancelled; /* to be killed as soon as it stops running */
   bool failed;
   bool doomed; /* the hook closed what it decides on: `reason` says why */
+  bool soon;   /* to be woken in the next turn */
+  uint64_t turn;
+  struct task *next_soon;
+  struct waker *waker;       /* what its relay.wait waits for */
   const struct event *event; /* until the first wait */
   uint64_t call;
   uint64_t subject;
@@ -126,8 +131,12 @@ void relay__lua_task_release(struct task *task);
 void relay__lua_task_kill(struct task *task);
 /* Fails it after so long, unless it has ended. */
 void relay__lua_task_limit(struct task *task, uint64_t ms);
-/* Wakes it after so long. */
+/* Wakes it after so long; 0: in the next turn. */
 void relay__lua_task_sleep(struct task *task, uint64_t ms);
+/* Wakes it in the next turn of the loop, and for nothing else before. */
+void relay__lua_task_soon(struct task *task);
+/* Wakes those that are to be woken now. */
+void relay__lua_run_soon(struct relay_lua *lua);
 void relay__lua_tasks_close(struct policy *policy);
 
 /* Reads the results from `first` to the top into the task's verdict. Sets an
@@ -237,6 +246,10 @@ bool relay__lua_is_waiting(lua_State *co);
 void relay__lua_open_coroutine(lua_State *L);
 int relay__lua_sleep(lua_State *L);
 int relay__lua_resolve(lua_State *L);
+/* relay.wait */
+int relay__lua_wait_for(lua_State *L);
+/* The task does not wait for its waker any more. */
+void relay__lua_waker_drop(struct task *task);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
 
 /* ---- what a script calls ---------------------------------------------- */
@@ -283,6 +296,9 @@ struct relay_lua {
   struct event **queue_end;
   struct spawned *spawned;
   struct spawned **spawned_end;
+  struct task *first_soon;
+  struct task **soon_end;
+  uint64_t turn;
   unsigned inside; /* a script runs */
   bool frozen;     /* between save and swap: events queue */
   bool reload_wanted;

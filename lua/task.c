@@ -150,11 +150,26 @@ static void close_task(struct task *task) {
   uv_close((uv_handle_t *)&task->limit, on_task_closed);
 }
 
+static void forget_soon(struct task *task) {
+  struct relay_lua *lua = task->policy->lua;
+  struct task **at = &lua->first_soon;
+
+  if (!task->soon)
+    return;
+  while (*at != task)
+    at = &(*at)->next_soon;
+  *at = task->next_soon;
+  if (lua->soon_end == &task->next_soon)
+    lua->soon_end = at;
+  task->soon = false;
+}
+
 void relay__lua_task_release(struct task *task) {
   struct policy *policy = task->policy;
 
   if (!task->busy)
     return;
+  forget_soon(task);
   task->busy = false;
   task->generation++;
   policy->busy_count--;
@@ -192,6 +207,7 @@ static void leave(struct task *task) {
 static void reset_coroutine(struct task *task) {
   struct policy *policy = task->policy;
 
+  relay__lua_waker_drop(task);
   /* Its to-be-closed variables are closed here: within limits, and they may
      not wait. */
   policy->lua->inside++;
@@ -210,6 +226,7 @@ bool relay__lua_task_run(struct task *task) {
   int status, count;
 
   if (lua_status(co) == LUA_YIELD) {
+    relay__lua_waker_drop(task);
     lua_pop(co, 1); /* the mark of its wait */
     count = 0;
   } else {
@@ -293,8 +310,38 @@ void relay__lua_task_limit(struct task *task, uint64_t ms) {
   uv_timer_start(&task->limit, on_limit, ms, 0);
 }
 
+/* Not a timer of 0: set by one that it wakes, it would be due at once, and the
+   loop would never come to anything else. */
 void relay__lua_task_sleep(struct task *task, uint64_t ms) {
-  uv_timer_start(&task->sleep, on_sleep_over, ms, 0);
+  if (ms != 0)
+    uv_timer_start(&task->sleep, on_sleep_over, ms, 0);
+  else
+    relay__lua_task_soon(task);
+}
+
+void relay__lua_task_soon(struct task *task) {
+  struct relay_lua *lua = task->policy->lua;
+
+  uv_timer_stop(&task->sleep);
+  if (task->soon)
+    return;
+  task->soon = true;
+  task->turn = lua->turn;
+  task->next_soon = NULL;
+  *lua->soon_end = task;
+  lua->soon_end = &task->next_soon;
+  relay__lua_wake_soon(lua);
+}
+
+void relay__lua_run_soon(struct relay_lua *lua) {
+  uint64_t turn = lua->turn++;
+
+  while (lua->first_soon != NULL && lua->first_soon->turn <= turn) {
+    struct task *task = lua->first_soon;
+
+    forget_soon(task);
+    relay__lua_task_wake(task, task->generation);
+  }
 }
 
 void relay__lua_tasks_close(struct policy *policy) {
@@ -307,6 +354,7 @@ void relay__lua_tasks_close(struct policy *policy) {
     task = policy->tasks;
     if (task->busy && task->co != NULL)
       reset_coroutine(task);
+    forget_soon(task);
     free(task->owned);
     task->owned = NULL;
     task->busy = false;
