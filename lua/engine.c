@@ -21,6 +21,47 @@ const char *const relay__lua_hook_names[HOOK_COUNT + 2] = {
         NULL,
     NULL};
 
+/* ---- whose state it is ------------------------------------------------- */
+
+static const char owner;
+
+void relay__lua_own(lua_State *L, struct relay_lua *lua) {
+  lua_pushlightuserdata(L, lua);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &owner);
+}
+
+static struct relay_lua *owner_of(lua_State *L) {
+  struct relay_lua *lua;
+
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &owner);
+  lua = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return lua;
+}
+
+struct policy *relay__lua_policy_of(lua_State *L) {
+  struct relay_lua *lua = owner_of(L);
+
+  if (lua != NULL && lua->running != NULL)
+    return lua->running;
+  if (lua == NULL || lua->policy == NULL)
+    luaL_error(L, "there is no policy any more");
+  return lua->policy;
+}
+
+struct policy *relay__lua_enter(struct policy *policy) {
+  struct policy *before = policy->lua->running;
+
+  policy->lua->running = policy;
+  policy->lua->inside++;
+  return before;
+}
+
+void relay__lua_leave(struct policy *policy, struct policy *before) {
+  policy->lua->inside--;
+  policy->lua->running = before;
+}
+
 /* ---- limits ----------------------------------------------------------- */
 
 static void *allocate(void *data, void *block, size_t old_size, size_t size) {
@@ -51,9 +92,14 @@ static uint64_t cpu_ns(void) {
 }
 
 static void on_count(lua_State *L, lua_Debug *at) {
-  struct policy *policy = relay__lua_policy_of(L);
+  struct relay_lua *lua = owner_of(L);
+  struct policy *policy = lua != NULL ? lua->running : NULL;
   uint64_t now = cpu_ns();
 
+  if (policy == NULL) { /* a coroutine that somebody else resumed */
+    lua_sethook(L, NULL, 0, 0);
+    return;
+  }
   if (policy->entry_ns == 0)
     policy->entry_ns = now;
   if (now - policy->entry_ns < policy->limit_ns) {
@@ -109,13 +155,13 @@ void relay__lua_first_line(char *text) {
 int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms) {
   lua_State *L = policy->L;
+  struct policy *before = relay__lua_enter(policy);
   struct task *current = policy->current;
   uint64_t limit_ns = policy->limit_ns, entry_ns = policy->entry_ns;
   int top = lua_gettop(L);
   int status;
 
   policy->current = NULL;
-  policy->lua->inside++;
   relay__lua_budget_begin(policy, budget_ms);
   relay__lua_budget_arm(L);
   lua_pushcfunction(L, relay__lua_traceback);
@@ -125,10 +171,10 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
   if (status != LUA_OK)
     relay__lua_keep_error(policy, L);
   lua_settop(L, top);
-  policy->lua->inside--;
   policy->current = current;
   policy->limit_ns = limit_ns;
   policy->entry_ns = entry_ns;
+  relay__lua_leave(policy, before);
   return status;
 }
 
@@ -137,6 +183,7 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
 static int set_up(lua_State *L) {
   struct policy *policy = lua_touserdata(L, 1);
 
+  relay__lua_own(L, policy->lua);
   lua_newtable(L);
   policy->boxes = luaL_ref(L, LUA_REGISTRYINDEX);
   relay__lua_sandbox(L, policy);
@@ -157,7 +204,6 @@ struct policy *relay__lua_policy_new(struct relay_lua *lua) {
     free(policy);
     return NULL;
   }
-  *(struct policy **)lua_getextraspace(policy->L) = policy;
   uv_timer_init(lua->loop, &policy->drain);
   policy->drain.data = policy;
   policy->handles = 1;

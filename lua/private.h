@@ -182,9 +182,14 @@ struct policy {
   char error[ERROR_MAX]; /* the last failure, with its traceback */
 };
 
-static inline struct policy *relay__lua_policy_of(lua_State *L) {
-  return *(struct policy **)lua_getextraspace(L);
-}
+/* The one that Lua was entered for; outside of any entry, the one in force.
+   Raises when there is none. */
+struct policy *relay__lua_policy_of(lua_State *L);
+/* Begins an entry for the policy, and ends it with what this returned. */
+struct policy *relay__lua_enter(struct policy *policy);
+void relay__lua_leave(struct policy *policy, struct policy *before);
+/* Tells the state whose it is. Raises; but not to say nobody's, NULL. */
+void relay__lua_own(lua_State *L, struct relay_lua *lua);
 
 /* An empty state with its limits. NULL without memory. */
 struct policy *relay__lua_policy_new(struct relay_lua *lua);
@@ -300,6 +305,7 @@ struct relay_lua {
   struct task **soon_end;
   uint64_t turn;
   unsigned inside; /* a script runs */
+  struct policy *running; /* the innermost that does */
   bool frozen;     /* between save and swap: events queue */
   bool reload_wanted;
   bool reloading;

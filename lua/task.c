@@ -188,36 +188,36 @@ void relay__lua_task_release(struct task *task) {
 
 /* ---- running ---------------------------------------------------------- */
 
-static void enter(struct task *task) {
+static int resume(struct task *task, int count) {
   struct policy *policy = task->policy;
+  struct policy *before = relay__lua_enter(policy);
+  int status;
 
   policy->current = task;
-  policy->lua->inside++;
   task->running = true;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
   relay__lua_budget_arm(task->co);
-}
-
-static void leave(struct task *task) {
+  status = lua_resume(task->co, policy->L, count, &count);
   task->running = false;
-  task->policy->current = NULL;
-  task->policy->lua->inside--;
+  policy->current = NULL;
+  relay__lua_leave(policy, before);
+  return status;
 }
 
 static void reset_coroutine(struct task *task) {
   struct policy *policy = task->policy;
+  struct policy *before = relay__lua_enter(policy);
 
   relay__lua_waker_drop(task);
   /* Its to-be-closed variables are closed here: within limits, and they may
      not wait. */
-  policy->lua->inside++;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
 #if LUA_VERSION_RELEASE_NUM >= 50406
   lua_closethread(task->co, policy->L);
 #else
   lua_resetthread(task->co);
 #endif
-  policy->lua->inside--;
+  relay__lua_leave(policy, before);
   drop_coroutine(task);
 }
 
@@ -236,9 +236,7 @@ bool relay__lua_task_run(struct task *task) {
     lua_pushlightuserdata(co, task);
     lua_insert(co, 2);
   }
-  enter(task);
-  status = lua_resume(co, task->policy->L, count, &count);
-  leave(task);
+  status = resume(task, count);
   task->event = NULL;
   if (status == LUA_YIELD && relay__lua_is_waiting(co) && !task->cancelled &&
       !task->doomed)
