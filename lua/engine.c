@@ -74,7 +74,7 @@ static void *allocate(void *data, void *block, size_t old_size, size_t size) {
     free(block);
     return NULL;
   }
-  if (size > old &&
+  if (size > old && !policy->uncapped &&
       policy->memory_bytes - old + size > policy->lua->options.memory_bytes)
     return NULL;
   moved = realloc(block, size);
@@ -175,6 +175,7 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
   policy->limit_ns = limit_ns;
   policy->entry_ns = entry_ns;
   relay__lua_leave(policy, before);
+  relay__lua_luv_touch(policy);
   return status;
 }
 
@@ -238,6 +239,13 @@ void relay__lua_policy_close(struct policy *policy) {
   relay__lua_drop_spawned(policy);
   relay__lua_everies_close(policy);
   relay__lua_tasks_close(policy);
+  if (policy->luv != NULL)
+    relay__lua_luv_close(policy);
+  else
+    relay__lua_policy_end(policy);
+}
+
+void relay__lua_policy_end(struct policy *policy) {
   lua_close(policy->L);
   policy->L = NULL;
   uv_close((uv_handle_t *)&policy->drain, on_drain_closed);

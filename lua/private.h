@@ -52,6 +52,7 @@ extern const char *const relay__lua_hook_names[HOOK_COUNT + 2];
 #define TICK_MS 1000
 #define ERROR_MAX 4096
 
+struct luv;
 struct policy;
 struct task;
 struct waker;
@@ -156,6 +157,7 @@ struct policy {
   struct policy *next; /* retired ones */
   lua_State *L;
   size_t memory_bytes;
+  bool uncapped;     /* within luv: see there */
   uint64_t limit_ns; /* of this entry */
   uint64_t entry_ns; /* 0: not yet looked at */
   int hooks[HOOK_COUNT];
@@ -166,6 +168,7 @@ struct policy {
   unsigned busy_count;
   struct task *current;
   struct every *everies;
+  struct luv *luv; /* NULL: the script did not ask for it */
   uint64_t next_every;
   struct listen listens[LISTENS_MAX];
   unsigned listen_count;
@@ -195,6 +198,8 @@ void relay__lua_own(lua_State *L, struct relay_lua *lua);
 struct policy *relay__lua_policy_new(struct relay_lua *lua);
 /* Kills its tasks and frees it once its handles have closed. */
 void relay__lua_policy_close(struct policy *policy);
+/* What is left to do when no luv is, any more. */
+void relay__lua_policy_end(struct policy *policy);
 /* One handle or request less; frees a closed policy with the last. */
 void relay__lua_policy_unhold(struct policy *policy);
 /* Calls `body` with `data` as light userdata, caught and within limits: LUA_OK,
@@ -257,6 +262,15 @@ int relay__lua_wait_for(lua_State *L);
 void relay__lua_waker_drop(struct task *task);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
 
+/* ---- luv --------------------------------------------------------------- */
+
+/* Lets require "luv" find it. */
+void relay__lua_open_luv(lua_State *L);
+/* The script ran, and may have begun something. */
+void relay__lua_luv_touch(struct policy *policy);
+/* Closes all on luv's loop, then ends the policy: now or later. */
+void relay__lua_luv_close(struct policy *policy);
+
 /* ---- what a script calls ---------------------------------------------- */
 
 /* Leaves the table `relay` on top. */
@@ -304,9 +318,9 @@ struct relay_lua {
   struct task *first_soon;
   struct task **soon_end;
   uint64_t turn;
-  unsigned inside; /* a script runs */
+  unsigned inside;        /* a script runs */
   struct policy *running; /* the innermost that does */
-  bool frozen;     /* between save and swap: events queue */
+  bool frozen;            /* between save and swap: events queue */
   bool reload_wanted;
   bool reloading;
   bool stopping; /* relay_lua_close was called */

@@ -159,6 +159,7 @@ void relay__lua_sandbox(lua_State *L, struct policy *policy) {
   relay__lua_open_objects(L);
   relay__lua_open_every(L);
   relay__lua_open_cidr(L);
+  relay__lua_open_luv(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   relay__lua_open_api(L);
   lua_setfield(L, -2, "relay");

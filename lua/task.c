@@ -201,6 +201,7 @@ static int resume(struct task *task, int count) {
   task->running = false;
   policy->current = NULL;
   relay__lua_leave(policy, before);
+  relay__lua_luv_touch(policy);
   return status;
 }
 
