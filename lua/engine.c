@@ -26,11 +26,14 @@ const char *const relay__lua_hook_names[HOOK_COUNT + 2] = {
 static const char owner;
 
 void relay__lua_own(lua_State *L, struct relay_lua *lua) {
-  lua_pushlightuserdata(L, lua);
+  if (lua != NULL)
+    lua_pushlightuserdata(L, lua);
+  else
+    lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &owner);
 }
 
-static struct relay_lua *owner_of(lua_State *L) {
+struct relay_lua *relay__lua_owner_of(lua_State *L) {
   struct relay_lua *lua;
 
   lua_rawgetp(L, LUA_REGISTRYINDEX, &owner);
@@ -40,7 +43,7 @@ static struct relay_lua *owner_of(lua_State *L) {
 }
 
 struct policy *relay__lua_policy_of(lua_State *L) {
-  struct relay_lua *lua = owner_of(L);
+  struct relay_lua *lua = relay__lua_owner_of(L);
 
   if (lua != NULL && lua->running != NULL)
     return lua->running;
@@ -92,7 +95,7 @@ static uint64_t cpu_ns(void) {
 }
 
 static void on_count(lua_State *L, lua_Debug *at) {
-  struct relay_lua *lua = owner_of(L);
+  struct relay_lua *lua = relay__lua_owner_of(L);
   struct policy *policy = lua != NULL ? lua->running : NULL;
   uint64_t now = cpu_ns();
 
@@ -102,7 +105,7 @@ static void on_count(lua_State *L, lua_Debug *at) {
   }
   if (policy->entry_ns == 0)
     policy->entry_ns = now;
-  if (now - policy->entry_ns < policy->limit_ns) {
+  if (policy->limit_ns == 0 || now - policy->entry_ns < policy->limit_ns) {
     if (lua_gethookcount(L) != STEP)
       lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
     return;
@@ -118,8 +121,9 @@ void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms) {
   policy->limit_ns = (uint64_t)budget_ms * 1000000;
 }
 
-void relay__lua_budget_arm(lua_State *L) {
-  if (lua_gethookcount(L) != STEP || lua_gethook(L) != on_count)
+void relay__lua_budget_arm(const struct policy *policy, lua_State *L) {
+  if (policy->limit_ns != 0 &&
+      (lua_gethookcount(L) != STEP || lua_gethook(L) != on_count))
     lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
 }
 
@@ -163,7 +167,7 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
 
   policy->current = NULL;
   relay__lua_budget_begin(policy, budget_ms);
-  relay__lua_budget_arm(L);
+  relay__lua_budget_arm(policy, L);
   lua_pushcfunction(L, relay__lua_traceback);
   lua_pushcfunction(L, body);
   lua_pushlightuserdata(L, data);
@@ -184,9 +188,11 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
 static int set_up(lua_State *L) {
   struct policy *policy = lua_touserdata(L, 1);
 
-  relay__lua_own(L, policy->lua);
   lua_newtable(L);
   policy->boxes = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (policy->lua->state != NULL)
+    return 0;
+  relay__lua_own(L, policy->lua);
   relay__lua_sandbox(L, policy);
   return 0;
 }
@@ -200,7 +206,8 @@ struct policy *relay__lua_policy_new(struct relay_lua *lua) {
   policy->lua = lua;
   for (i = 0; i < HOOK_COUNT; i++)
     policy->hooks[i] = LUA_NOREF;
-  policy->L = lua_newstate(allocate, policy);
+  policy->boxes = LUA_NOREF;
+  policy->L = lua->state != NULL ? lua->state : lua_newstate(allocate, policy);
   if (policy->L == NULL) {
     free(policy);
     return NULL;
@@ -245,8 +252,20 @@ void relay__lua_policy_close(struct policy *policy) {
     relay__lua_policy_end(policy);
 }
 
+/* Of a state of the host's nothing but our own values is given up. */
+static void forget(struct policy *policy) {
+  int i;
+
+  for (i = 0; i < HOOK_COUNT; i++)
+    luaL_unref(policy->L, LUA_REGISTRYINDEX, policy->hooks[i]);
+  luaL_unref(policy->L, LUA_REGISTRYINDEX, policy->boxes);
+}
+
 void relay__lua_policy_end(struct policy *policy) {
-  lua_close(policy->L);
+  if (policy->lua->state != NULL)
+    forget(policy);
+  else
+    lua_close(policy->L);
   policy->L = NULL;
   uv_close((uv_handle_t *)&policy->drain, on_drain_closed);
 }

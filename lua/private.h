@@ -10,8 +10,9 @@
  *
  * Law: Lua is entered in two ways only, relay__lua_task_run and
  * relay__lua_protect, and nothing that allocates is called on a state outside
- * of them. While a script runs, no other hook of it starts: events wait in a
- * queue and are told from the loop. (`log` is the exception.)
+ * of them. (host.c prepares a state of the host's before there is a policy.)
+ * While a script runs, no other hook of it starts: events wait in a queue and
+ * are told from the loop. (`log` is the exception.)
  */
 #ifndef RELAY_LUA_PRIVATE_H
 #define RELAY_LUA_PRIVATE_H
@@ -191,6 +192,8 @@ struct policy *relay__lua_policy_of(lua_State *L);
 /* Begins an entry for the policy, and ends it with what this returned. */
 struct policy *relay__lua_enter(struct policy *policy);
 void relay__lua_leave(struct policy *policy, struct policy *before);
+/* NULL: the state is nobody's. */
+struct relay_lua *relay__lua_owner_of(lua_State *L);
 /* Tells the state whose it is. Raises; but not to say nobody's, NULL. */
 void relay__lua_own(lua_State *L, struct relay_lua *lua);
 
@@ -207,7 +210,7 @@ void relay__lua_policy_unhold(struct policy *policy);
 int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms);
 void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms);
-void relay__lua_budget_arm(lua_State *L);
+void relay__lua_budget_arm(const struct policy *policy, lua_State *L);
 /* A message handler: adds a traceback to whatever was thrown. */
 int relay__lua_traceback(lua_State *L);
 /* Takes the error on top of the stack into the policy's `error`. */
@@ -226,6 +229,11 @@ int relay__lua_unknown(lua_State *L, const char *what, const char *word,
                        const char *const *names);
 
 void relay__lua_sandbox(lua_State *L, struct policy *policy);
+/* Puts the module `relay` into package.loaded, with all it needs. */
+void relay__lua_open(lua_State *L);
+/* Prepares a state of the host's, and takes what was put there out again. */
+int relay__lua_borrow(struct relay_lua *lua, lua_State *L);
+void relay__lua_give_back(struct relay_lua *lua);
 
 /* A plain value, in bytes that another state can read. NULL, and why: not
    plain, or no memory. */
@@ -303,7 +311,12 @@ struct relay_lua {
   uv_loop_t *loop;
   relay_t *relay;
   relay_lua_options options;
-  char *script;
+  char *script; /* or what to call it */
+  lua_State
+      *state; /* a coroutine of ours in the host's; NULL: not the host's */
+  int state_ref;
+  int hooks_ref;  /* the host's table; LUA_NOREF: there is a script */
+  int loaded_ref; /* what package.loaded.relay was */
   relay_policy table;
   struct policy *policy;  /* in force */
   struct policy *coming;  /* being started */

@@ -149,6 +149,16 @@ static void set_path(lua_State *L, const char *script) {
   lua_pop(L, 1);
 }
 
+void relay__lua_open(lua_State *L) {
+  relay__lua_open_objects(L);
+  relay__lua_open_every(L);
+  relay__lua_open_cidr(L);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  relay__lua_open_api(L);
+  lua_setfield(L, -2, "relay");
+  lua_pop(L, 1);
+}
+
 void relay__lua_sandbox(lua_State *L, struct policy *policy) {
   luaL_openlibs(L);
   relay__lua_open_coroutine(L);
@@ -156,12 +166,6 @@ void relay__lua_sandbox(lua_State *L, struct policy *policy) {
   lua_register(L, "print", relay__lua_print);
   if (!policy->lua->options.unsafe)
     restrict_libraries(L);
-  relay__lua_open_objects(L);
-  relay__lua_open_every(L);
-  relay__lua_open_cidr(L);
+  relay__lua_open(L);
   relay__lua_open_luv(L);
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  relay__lua_open_api(L);
-  lua_setfield(L, -2, "relay");
-  lua_pop(L, 1);
 }

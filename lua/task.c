@@ -196,7 +196,7 @@ static int resume(struct task *task, int count) {
   policy->current = task;
   task->running = true;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
-  relay__lua_budget_arm(task->co);
+  relay__lua_budget_arm(policy, task->co);
   status = lua_resume(task->co, policy->L, count, &count);
   task->running = false;
   policy->current = NULL;
