@@ -14,7 +14,8 @@
 
 #include "luv.h"
 
-/* What a turn that called back is followed by at once, so often. */
+/* What a turn that called back is followed by at once, so often, if more is
+   due: what was begun there is known to the kernel only after one. */
 #define TURNS_MAX 4
 
 void relay__lua_luv_push(lua_State *L, const struct luv *luv,
@@ -132,9 +133,7 @@ static void take_turns(struct luv *luv) {
     if (!relay__lua_luv_enter(luv, turn))
       relay__lua_log_failure(luv->policy, "luv");
     luv->turning = false;
-  } while (luv->again && ++turns < TURNS_MAX);
-  if (luv->again)
-    luv->timeout = 0;
+  } while (luv->again && luv->timeout == 0 && ++turns < TURNS_MAX);
   if (luv->timeout < 0)
     uv_timer_stop(&luv->timer);
   else
