@@ -47,9 +47,10 @@ struct policy *relay__lua_policy_of(lua_State *L) {
 
   if (lua != NULL && lua->running != NULL)
     return lua->running;
-  if (lua == NULL || lua->policy == NULL)
-    luaL_error(L, "there is no policy any more");
-  return lua->policy;
+  if (lua != NULL && lua->policy != NULL)
+    return lua->policy;
+  luaL_error(L, "there is no policy any more");
+  return NULL;
 }
 
 struct policy *relay__lua_enter(struct policy *policy) {
@@ -262,10 +263,13 @@ static void forget(struct policy *policy) {
 }
 
 void relay__lua_policy_end(struct policy *policy) {
+  struct policy *before = relay__lua_enter(policy); /* for finalizers */
+
   if (policy->lua->state != NULL)
     forget(policy);
   else
     lua_close(policy->L);
+  relay__lua_leave(policy, before);
   policy->L = NULL;
   uv_close((uv_handle_t *)&policy->drain, on_drain_closed);
 }

@@ -26,8 +26,8 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
 
   if (task == NULL || !lua_isyieldable(L))
     luaL_error(L, "%s cannot wait here", what);
-  /* There coroutine.resume is not ours, and would take it for a yield. */
-  if (task->policy->lua->state != NULL && L != task->co)
+  /* In a host's state coroutine.resume is not ours: a yield is what it sees. */
+  else if (task->policy->lua->state != NULL && L != task->co)
     luaL_error(L, "%s cannot wait in a coroutine within a hook", what);
   return task;
 }
