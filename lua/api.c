@@ -258,6 +258,7 @@ void relay__lua_open_api(lua_State *L) {
                                        {"sleep", relay__lua_sleep},
                                        {"spawn", relay__lua_spawn},
                                        {"every", relay__lua_every},
+                                       {"wait", relay__lua_wait_for},
                                        {"resolve", relay__lua_resolve},
                                        {"agents", api_agents},
                                        {"conns", api_conns},
@@ -277,7 +278,6 @@ void relay__lua_open_api(lua_State *L) {
   lua_setfield(L, -2, "version");
   relay__lua_open_kv(L);
   relay__lua_open_peek(L);
-  relay__lua_open_sockets(L);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, api_unknown);
   lua_setfield(L, -2, "__index");

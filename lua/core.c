@@ -95,9 +95,11 @@ void relay__lua_open_sockets(lua_State *L) {
       {"socket.unix", refuse},    {"socket.serial", refuse},
       {"ssl.core", refuse},       {NULL, NULL}};
 
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "relay");
   lua_pushcfunction(L, relay__lua_tcp);
   lua_setfield(L, -2, "tcp");
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   luaL_setfuncs(L, modules, 0);
-  lua_pop(L, 1);
+  lua_pop(L, 3);
 }

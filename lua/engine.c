@@ -21,6 +21,51 @@ const char *const relay__lua_hook_names[HOOK_COUNT + 2] = {
         NULL,
     NULL};
 
+/* ---- whose state it is ------------------------------------------------- */
+
+static const char owner;
+
+void relay__lua_own(lua_State *L, struct relay_lua *lua) {
+  if (lua != NULL)
+    lua_pushlightuserdata(L, lua);
+  else
+    lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &owner);
+}
+
+struct relay_lua *relay__lua_owner_of(lua_State *L) {
+  struct relay_lua *lua;
+
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &owner);
+  lua = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return lua;
+}
+
+struct policy *relay__lua_policy_of(lua_State *L) {
+  struct relay_lua *lua = relay__lua_owner_of(L);
+
+  if (lua != NULL && lua->running != NULL)
+    return lua->running;
+  if (lua != NULL && lua->policy != NULL)
+    return lua->policy;
+  luaL_error(L, "there is no policy any more");
+  return NULL;
+}
+
+struct policy *relay__lua_enter(struct policy *policy) {
+  struct policy *before = policy->lua->running;
+
+  policy->lua->running = policy;
+  policy->lua->inside++;
+  return before;
+}
+
+void relay__lua_leave(struct policy *policy, struct policy *before) {
+  policy->lua->inside--;
+  policy->lua->running = before;
+}
+
 /* ---- limits ----------------------------------------------------------- */
 
 static void *allocate(void *data, void *block, size_t old_size, size_t size) {
@@ -33,7 +78,7 @@ static void *allocate(void *data, void *block, size_t old_size, size_t size) {
     free(block);
     return NULL;
   }
-  if (size > old &&
+  if (size > old && !policy->uncapped &&
       policy->memory_bytes - old + size > policy->lua->options.memory_bytes)
     return NULL;
   moved = realloc(block, size);
@@ -51,12 +96,17 @@ static uint64_t cpu_ns(void) {
 }
 
 static void on_count(lua_State *L, lua_Debug *at) {
-  struct policy *policy = relay__lua_policy_of(L);
+  struct relay_lua *lua = relay__lua_owner_of(L);
+  struct policy *policy = lua != NULL ? lua->running : NULL;
   uint64_t now = cpu_ns();
 
+  if (policy == NULL) { /* a coroutine that somebody else resumed */
+    lua_sethook(L, NULL, 0, 0);
+    return;
+  }
   if (policy->entry_ns == 0)
     policy->entry_ns = now;
-  if (now - policy->entry_ns < policy->limit_ns) {
+  if (policy->limit_ns == 0 || now - policy->entry_ns < policy->limit_ns) {
     if (lua_gethookcount(L) != STEP)
       lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
     return;
@@ -72,8 +122,9 @@ void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms) {
   policy->limit_ns = (uint64_t)budget_ms * 1000000;
 }
 
-void relay__lua_budget_arm(lua_State *L) {
-  if (lua_gethookcount(L) != STEP || lua_gethook(L) != on_count)
+void relay__lua_budget_arm(const struct policy *policy, lua_State *L) {
+  if (policy->limit_ns != 0 &&
+      (lua_gethookcount(L) != STEP || lua_gethook(L) != on_count))
     lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
 }
 
@@ -109,15 +160,15 @@ void relay__lua_first_line(char *text) {
 int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms) {
   lua_State *L = policy->L;
+  struct policy *before = relay__lua_enter(policy);
   struct task *current = policy->current;
   uint64_t limit_ns = policy->limit_ns, entry_ns = policy->entry_ns;
   int top = lua_gettop(L);
   int status;
 
   policy->current = NULL;
-  policy->lua->inside++;
   relay__lua_budget_begin(policy, budget_ms);
-  relay__lua_budget_arm(L);
+  relay__lua_budget_arm(policy, L);
   lua_pushcfunction(L, relay__lua_traceback);
   lua_pushcfunction(L, body);
   lua_pushlightuserdata(L, data);
@@ -125,10 +176,11 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
   if (status != LUA_OK)
     relay__lua_keep_error(policy, L);
   lua_settop(L, top);
-  policy->lua->inside--;
   policy->current = current;
   policy->limit_ns = limit_ns;
   policy->entry_ns = entry_ns;
+  relay__lua_leave(policy, before);
+  relay__lua_luv_touch(policy);
   return status;
 }
 
@@ -139,6 +191,9 @@ static int set_up(lua_State *L) {
 
   lua_newtable(L);
   policy->boxes = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (policy->lua->state != NULL)
+    return 0;
+  relay__lua_own(L, policy->lua);
   relay__lua_sandbox(L, policy);
   return 0;
 }
@@ -152,12 +207,12 @@ struct policy *relay__lua_policy_new(struct relay_lua *lua) {
   policy->lua = lua;
   for (i = 0; i < HOOK_COUNT; i++)
     policy->hooks[i] = LUA_NOREF;
-  policy->L = lua_newstate(allocate, policy);
+  policy->boxes = LUA_NOREF;
+  policy->L = lua->state != NULL ? lua->state : lua_newstate(allocate, policy);
   if (policy->L == NULL) {
     free(policy);
     return NULL;
   }
-  *(struct policy **)lua_getextraspace(policy->L) = policy;
   uv_timer_init(lua->loop, &policy->drain);
   policy->drain.data = policy;
   policy->handles = 1;
@@ -192,7 +247,29 @@ void relay__lua_policy_close(struct policy *policy) {
   relay__lua_drop_spawned(policy);
   relay__lua_everies_close(policy);
   relay__lua_tasks_close(policy);
-  lua_close(policy->L);
+  if (policy->luv != NULL)
+    relay__lua_luv_close(policy);
+  else
+    relay__lua_policy_end(policy);
+}
+
+/* Of a state of the host's nothing but our own values is given up. */
+static void forget(struct policy *policy) {
+  int i;
+
+  for (i = 0; i < HOOK_COUNT; i++)
+    luaL_unref(policy->L, LUA_REGISTRYINDEX, policy->hooks[i]);
+  luaL_unref(policy->L, LUA_REGISTRYINDEX, policy->boxes);
+}
+
+void relay__lua_policy_end(struct policy *policy) {
+  struct policy *before = relay__lua_enter(policy); /* for finalizers */
+
+  if (policy->lua->state != NULL)
+    forget(policy);
+  else
+    lua_close(policy->L);
+  relay__lua_leave(policy, before);
   policy->L = NULL;
   relay__lua_tls_close(policy);
   uv_close((uv_handle_t *)&policy->drain, on_drain_closed);

@@ -93,6 +93,8 @@ static int line_of(const struct source *source, const char *key) {
   const char *at = source->text, *next;
   int line = 1, found = 0;
 
+  if (at == NULL) /* the table is the host's */
+    return 0;
   for (; length != 0 && *at != '\0'; at++) {
     if (*at == '\n')
       line++;
@@ -165,6 +167,26 @@ static void take_entry(lua_State *L, struct source *source) {
   policy->hooks[i] = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+/* The table is the last value on the stack, at 2. */
+static int take_table(lua_State *L, struct source *source) {
+  if (lua_type(L, 2) != LUA_TTABLE)
+    return luaL_error(L, "%s: it must return a table of hooks, not a %s",
+                      source->policy->lua->script, luaL_typename(L, 2));
+  lua_pushnil(L);
+  while (lua_next(L, 2) != 0) {
+    take_entry(L, source);
+    lua_settop(L, 3);
+  }
+  return 0;
+}
+
+static int take_given(lua_State *L) {
+  struct source *source = lua_touserdata(L, 1);
+
+  lua_rawgeti(L, LUA_REGISTRYINDEX, source->policy->lua->hooks_ref);
+  return take_table(L, source);
+}
+
 static int run(lua_State *L) {
   struct source *source = lua_touserdata(L, 1);
   const char *text = source->text;
@@ -182,24 +204,17 @@ static int run(lua_State *L) {
   lua_call(L, 0, 1);
   lua_replace(L, 2);
   lua_settop(L, 2);
-  if (lua_type(L, 2) != LUA_TTABLE)
-    return luaL_error(L, "%s: it must return a table of hooks, not a %s",
-                      source->policy->lua->script, luaL_typename(L, 2));
-  lua_pushnil(L);
-  while (lua_next(L, 2) != 0) {
-    take_entry(L, source);
-    lua_settop(L, 3);
-  }
-  return 0;
+  return take_table(L, source);
 }
 
 int relay__lua_load(struct policy *policy) {
   struct source source = {policy, NULL, 0};
-  int err = read_source(&source);
+  bool given = policy->lua->hooks_ref != LUA_NOREF;
+  int err = given ? 0 : read_source(&source);
 
   if (err == 0)
-    err =
-        relay__lua_protect(policy, run, &source, policy->lua->options.load_ms);
+    err = relay__lua_protect(policy, given ? take_given : run, &source,
+                             policy->lua->options.load_ms);
   free(source.text);
   return err != 0 ? RELAY_EHOOK : 0;
 }

@@ -60,6 +60,7 @@ static void on_soon(uv_idle_t *idle) {
   uv_idle_stop(idle);
   relay__lua_drain_queue(lua);
   relay__lua_run_spawned(lua);
+  relay__lua_run_soon(lua);
   if (lua->reload_wanted && !lua->reloading) {
     lua->reload_wanted = false;
     relay__lua_reload_begin(lua);
@@ -144,6 +145,7 @@ static void finish(struct relay_lua *lua) {
   if (lua->policy != NULL)
     relay__lua_policy_close(lua->policy);
   lua->policy = NULL;
+  relay__lua_give_back(lua);
   relay__lua_kv_close(lua);
   uv_close((uv_handle_t *)&lua->soon, on_handle_closed);
   uv_close((uv_handle_t *)&lua->sweep, on_handle_closed);
@@ -159,15 +161,18 @@ static int make(relay_lua_t **out, struct uv_loop_s *loop,
   memcpy(&lua->options, options,
          options->size < sizeof(lua->options) ? options->size
                                               : sizeof(lua->options));
-  lua->script = strdup(options->script);
+  lua->script = strdup(options->script != NULL ? options->script : "policy");
   if (lua->script == NULL) {
     free(lua);
     return UV_ENOMEM;
   }
-  lua->options.script = lua->script;
+  if (options->script != NULL)
+    lua->options.script = lua->script;
+  lua->state_ref = lua->hooks_ref = lua->loaded_ref = LUA_NOREF;
   lua->loop = loop;
   lua->queue_end = &lua->queue;
   lua->spawned_end = &lua->spawned;
+  lua->soon_end = &lua->first_soon;
   lua->tick_ms = TICK_MS;
   uv_idle_init(loop, &lua->soon);
   uv_timer_init(loop, &lua->sweep);
@@ -185,17 +190,24 @@ int relay_lua_new(relay_lua_t **out, struct uv_loop_s *loop,
   int err;
 
   say(error, error_size, uv_strerror(UV_ENOMEM));
-  if (options->script == NULL || options->size > sizeof(*options))
+  if (options->size > sizeof(*options))
     return UV_EINVAL;
   err = make(&lua, loop, options);
   if (err != 0)
     return err;
-  lua->policy = relay__lua_policy_new(lua);
-  err = lua->policy != NULL ? relay__lua_load(lua->policy) : UV_ENOMEM;
+  if (lua->options.state != NULL)
+    err = relay__lua_borrow(lua, lua->options.state);
+  else if (lua->options.script == NULL)
+    err = UV_EINVAL;
+  if (err == 0)
+    lua->policy = relay__lua_policy_new(lua);
+  if (err == 0)
+    err = lua->policy != NULL ? relay__lua_load(lua->policy) : UV_ENOMEM;
   if (err == 0) {
     *out = lua;
     return 0;
   }
+  say(error, error_size, relay_strerror(err));
   if (lua->policy != NULL) {
     relay__lua_first_line(lua->policy->error);
     say(error, error_size, lua->policy->error);
@@ -270,6 +282,8 @@ void relay_lua_close(relay_lua_t *lua, relay_close_fn on_close, void *data) {
 int relay_lua_reload(relay_lua_t *lua) {
   if (lua->stopping)
     return UV_ECANCELED;
+  if (lua->options.script == NULL)
+    return UV_ENOTSUP;
   lua->reload_wanted = true;
   relay__lua_wake_soon(lua);
   return 0;

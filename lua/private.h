@@ -10,8 +10,9 @@
  *
  * Law: Lua is entered in two ways only, relay__lua_task_run and
  * relay__lua_protect, and nothing that allocates is called on a state outside
- * of them. While a script runs, no other hook of it starts: events wait in a
- * queue and are told from the loop. (`log` is the exception.)
+ * of them. (host.c prepares a state of the host's before there is a policy.)
+ * While a script runs, no other hook of it starts: events wait in a queue and
+ * are told from the loop. (`log` is the exception.)
  */
 #ifndef RELAY_LUA_PRIVATE_H
 #define RELAY_LUA_PRIVATE_H
@@ -52,6 +53,7 @@ extern const char *const relay__lua_hook_names[HOOK_COUNT + 2];
 #define TICK_MS 1000
 #define ERROR_MAX 4096
 
+struct luv;
 struct policy;
 struct task;
 
@@ -96,6 +98,9 @@ struct task {
   bool cancelled; /* to be killed as soon as it stops running */
   bool failed;
   bool doomed; /* the hook closed what it decides on: `reason` says why */
+  bool soon;   /* to be woken in the next turn */
+  uint64_t turn;
+  struct task *next_soon;
   const struct event *event; /* until the first wait */
   uint64_t call;
   uint64_t subject;
@@ -129,8 +134,12 @@ void relay__lua_task_release(struct task *task);
 void relay__lua_task_kill(struct task *task);
 /* Fails it after so long, unless it has ended. */
 void relay__lua_task_limit(struct task *task, uint64_t ms);
-/* Wakes it after so long, unless its wait ends before. */
+/* Wakes it after so long, unless its wait ends before; 0: in the next turn. */
 void relay__lua_task_sleep(struct task *task, uint64_t ms);
+/* Wakes it in the next turn of the loop, and for nothing else before. */
+void relay__lua_task_soon(struct task *task);
+/* Wakes those that are to be woken now. */
+void relay__lua_run_soon(struct relay_lua *lua);
 /* Ends the wait that it began, and did not get to. */
 void relay__lua_task_end_wait(struct task *task);
 void relay__lua_tasks_close(struct policy *policy);
@@ -152,6 +161,7 @@ struct policy {
   struct policy *next; /* retired ones */
   lua_State *L;
   size_t memory_bytes;
+  bool uncapped;     /* within luv: see there */
   uint64_t limit_ns; /* of this entry */
   uint64_t entry_ns; /* 0: not yet looked at */
   int hooks[HOOK_COUNT];
@@ -162,6 +172,7 @@ struct policy {
   unsigned busy_count;
   struct task *current;
   struct every *everies;
+  struct luv *luv; /* NULL: the script did not ask for it */
   uint64_t next_every;
   struct socket *sockets; /* those with a descriptor */
   unsigned socket_count;
@@ -183,14 +194,23 @@ struct policy {
   char error[ERROR_MAX]; /* the last failure, with its traceback */
 };
 
-static inline struct policy *relay__lua_policy_of(lua_State *L) {
-  return *(struct policy **)lua_getextraspace(L);
-}
+/* The one that Lua was entered for; outside of any entry, the one in force.
+   Raises when there is none. */
+struct policy *relay__lua_policy_of(lua_State *L);
+/* Begins an entry for the policy, and ends it with what this returned. */
+struct policy *relay__lua_enter(struct policy *policy);
+void relay__lua_leave(struct policy *policy, struct policy *before);
+/* NULL: the state is nobody's. */
+struct relay_lua *relay__lua_owner_of(lua_State *L);
+/* Tells the state whose it is. Raises; but not to say nobody's, NULL. */
+void relay__lua_own(lua_State *L, struct relay_lua *lua);
 
 /* An empty state with its limits. NULL without memory. */
 struct policy *relay__lua_policy_new(struct relay_lua *lua);
 /* Kills its tasks and frees it once its handles have closed. */
 void relay__lua_policy_close(struct policy *policy);
+/* What is left to do when no luv is, any more. */
+void relay__lua_policy_end(struct policy *policy);
 /* One handle or request less; frees a closed policy with the last. */
 void relay__lua_policy_unhold(struct policy *policy);
 /* Calls `body` with `data` as light userdata, caught and within limits: LUA_OK,
@@ -198,7 +218,7 @@ void relay__lua_policy_unhold(struct policy *policy);
 int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms);
 void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms);
-void relay__lua_budget_arm(lua_State *L);
+void relay__lua_budget_arm(const struct policy *policy, lua_State *L);
 /* A message handler: adds a traceback to whatever was thrown. */
 int relay__lua_traceback(lua_State *L);
 /* Takes the error on top of the stack into the policy's `error`. */
@@ -217,6 +237,11 @@ int relay__lua_unknown(lua_State *L, const char *what, const char *word,
                        const char *const *names);
 
 void relay__lua_sandbox(lua_State *L, struct policy *policy);
+/* Puts the module `relay` into package.loaded, with all it needs. */
+void relay__lua_open(lua_State *L);
+/* Prepares a state of the host's, and takes what was put there out again. */
+int relay__lua_borrow(struct relay_lua *lua, lua_State *L);
+void relay__lua_give_back(struct relay_lua *lua);
 
 /* A plain value, in bytes that another state can read. NULL, and why: not
    plain, or no memory. */
@@ -247,14 +272,26 @@ bool relay__lua_is_waiting(lua_State *co);
 void relay__lua_open_coroutine(lua_State *L);
 int relay__lua_sleep(lua_State *L);
 int relay__lua_resolve(lua_State *L);
+/* relay.wait */
+int relay__lua_wait_for(lua_State *L);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
 
 /* ---- sockets ---------------------------------------------------------- */
 
-/* Makes `socket.core` ours, and `ssl.https`; adds tcp to the table on top. */
+/* Makes `socket.core` ours, and `ssl.https`; adds relay.tcp. Not in a state of
+   a host's, whose own sockets may have these names. */
 void relay__lua_open_sockets(lua_State *L);
 /* Once its sockets are closed. */
 void relay__lua_tls_close(struct policy *policy);
+
+/* ---- luv --------------------------------------------------------------- */
+
+/* Lets require "luv" find it. */
+void relay__lua_open_luv(lua_State *L);
+/* The script ran, and may have begun something. */
+void relay__lua_luv_touch(struct policy *policy);
+/* Closes all on luv's loop, then ends the policy: now or later. */
+void relay__lua_luv_close(struct policy *policy);
 
 /* ---- what a script calls ---------------------------------------------- */
 
@@ -288,7 +325,12 @@ struct relay_lua {
   uv_loop_t *loop;
   relay_t *relay;
   relay_lua_options options;
-  char *script;
+  char *script; /* or what to call it */
+  lua_State
+      *state; /* a coroutine of ours in the host's; NULL: not the host's */
+  int state_ref;
+  int hooks_ref;  /* the host's table; LUA_NOREF: there is a script */
+  int loaded_ref; /* what package.loaded.relay was */
   relay_policy table;
   struct policy *policy;  /* in force */
   struct policy *coming;  /* being started */
@@ -300,8 +342,12 @@ struct relay_lua {
   struct event **queue_end;
   struct spawned *spawned;
   struct spawned **spawned_end;
-  unsigned inside; /* a script runs */
-  bool frozen;     /* between save and swap: events queue */
+  struct task *first_soon;
+  struct task **soon_end;
+  uint64_t turn;
+  unsigned inside;        /* a script runs */
+  struct policy *running; /* the innermost that does */
+  bool frozen;            /* between save and swap: events queue */
   bool reload_wanted;
   bool reloading;
   bool stopping; /* relay_lua_close was called */

@@ -161,13 +161,7 @@ static void set_path(lua_State *L, const char *script) {
   lua_pop(L, 1);
 }
 
-void relay__lua_sandbox(lua_State *L, struct policy *policy) {
-  luaL_openlibs(L);
-  relay__lua_open_coroutine(L);
-  set_path(L, policy->lua->script);
-  lua_register(L, "print", relay__lua_print);
-  if (!policy->lua->options.unsafe)
-    restrict_libraries(L);
+void relay__lua_open(lua_State *L) {
   relay__lua_open_objects(L);
   relay__lua_open_every(L);
   relay__lua_open_cidr(L);
@@ -175,4 +169,16 @@ void relay__lua_sandbox(lua_State *L, struct policy *policy) {
   relay__lua_open_api(L);
   lua_setfield(L, -2, "relay");
   lua_pop(L, 1);
+}
+
+void relay__lua_sandbox(lua_State *L, struct policy *policy) {
+  luaL_openlibs(L);
+  relay__lua_open_coroutine(L);
+  set_path(L, policy->lua->script);
+  lua_register(L, "print", relay__lua_print);
+  if (!policy->lua->options.unsafe)
+    restrict_libraries(L);
+  relay__lua_open(L);
+  relay__lua_open_sockets(L);
+  relay__lua_open_luv(L);
 }

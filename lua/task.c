@@ -150,11 +150,26 @@ static void close_task(struct task *task) {
   uv_close((uv_handle_t *)&task->limit, on_task_closed);
 }
 
+static void forget_soon(struct task *task) {
+  struct relay_lua *lua = task->policy->lua;
+  struct task **at = &lua->first_soon;
+
+  if (!task->soon)
+    return;
+  while (*at != task)
+    at = &(*at)->next_soon;
+  *at = task->next_soon;
+  if (lua->soon_end == &task->next_soon)
+    lua->soon_end = at;
+  task->soon = false;
+}
+
 void relay__lua_task_release(struct task *task) {
   struct policy *policy = task->policy;
 
   if (!task->busy)
     return;
+  forget_soon(task);
   task->busy = false;
   task->generation++;
   policy->busy_count--;
@@ -175,6 +190,7 @@ static void end_wait(struct task *task, bool killed) {
   void (*on_wait_end)(void *, bool) = task->on_wait_end;
 
   uv_timer_stop(&task->sleep);
+  forget_soon(task);
   task->on_wait_end = NULL;
   if (on_wait_end != NULL)
     on_wait_end(task->wait, killed);
@@ -184,36 +200,37 @@ void relay__lua_task_end_wait(struct task *task) {
   end_wait(task, true);
 }
 
-static void enter(struct task *task) {
+static int resume(struct task *task, int count) {
   struct policy *policy = task->policy;
+  struct policy *before = relay__lua_enter(policy);
+  int status;
 
   policy->current = task;
-  policy->lua->inside++;
   task->running = true;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
-  relay__lua_budget_arm(task->co);
-}
-
-static void leave(struct task *task) {
+  relay__lua_budget_arm(policy, task->co);
+  status = lua_resume(task->co, policy->L, count, &count);
   task->running = false;
-  task->policy->current = NULL;
-  task->policy->lua->inside--;
+  policy->current = NULL;
+  relay__lua_leave(policy, before);
+  relay__lua_luv_touch(policy);
+  return status;
 }
 
 static void reset_coroutine(struct task *task) {
   struct policy *policy = task->policy;
+  struct policy *before = relay__lua_enter(policy);
 
   end_wait(task, true);
   /* Its to-be-closed variables are closed here: within limits, and they may
      not wait. */
-  policy->lua->inside++;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
 #if LUA_VERSION_RELEASE_NUM >= 50406
   lua_closethread(task->co, policy->L);
 #else
   lua_resetthread(task->co);
 #endif
-  policy->lua->inside--;
+  relay__lua_leave(policy, before);
   drop_coroutine(task);
 }
 
@@ -232,9 +249,7 @@ bool relay__lua_task_run(struct task *task) {
     lua_pushlightuserdata(co, task);
     lua_insert(co, 2);
   }
-  enter(task);
-  status = lua_resume(co, task->policy->L, count, &count);
-  leave(task);
+  status = resume(task, count);
   task->event = NULL;
   if (status == LUA_YIELD && relay__lua_is_waiting(co) && !task->cancelled &&
       !task->doomed)
@@ -306,8 +321,38 @@ void relay__lua_task_limit(struct task *task, uint64_t ms) {
   uv_timer_start(&task->limit, on_limit, ms, 0);
 }
 
+/* Not a timer of 0: set by one that it wakes, it would be due at once, and the
+   loop would never come to anything else. */
 void relay__lua_task_sleep(struct task *task, uint64_t ms) {
-  uv_timer_start(&task->sleep, on_sleep_over, ms, 0);
+  if (ms != 0)
+    uv_timer_start(&task->sleep, on_sleep_over, ms, 0);
+  else
+    relay__lua_task_soon(task);
+}
+
+void relay__lua_task_soon(struct task *task) {
+  struct relay_lua *lua = task->policy->lua;
+
+  uv_timer_stop(&task->sleep);
+  if (task->soon)
+    return;
+  task->soon = true;
+  task->turn = lua->turn;
+  task->next_soon = NULL;
+  *lua->soon_end = task;
+  lua->soon_end = &task->next_soon;
+  relay__lua_wake_soon(lua);
+}
+
+void relay__lua_run_soon(struct relay_lua *lua) {
+  uint64_t turn = lua->turn++;
+
+  while (lua->first_soon != NULL && lua->first_soon->turn <= turn) {
+    struct task *task = lua->first_soon;
+
+    forget_soon(task);
+    relay__lua_task_wake(task, task->generation);
+  }
 }
 
 void relay__lua_tasks_close(struct policy *policy) {
@@ -320,6 +365,7 @@ void relay__lua_tasks_close(struct policy *policy) {
     task = policy->tasks;
     if (task->busy && task->co != NULL)
       reset_coroutine(task);
+    forget_soon(task);
     task->busy = false;
     task->generation++;
     close_task(task);

@@ -22,6 +22,9 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
 
   if (task == NULL || !lua_isyieldable(L))
     luaL_error(L, "%s cannot wait here", what);
+  /* In a host's state coroutine.resume is not ours: a yield is what it sees. */
+  if (task->policy->lua->state != NULL && L != task->co)
+    luaL_error(L, "%s cannot wait in a coroutine within a hook", what);
   relay__lua_task_end_wait(task);
   return task;
 }

@@ -11,7 +11,8 @@ compile() {
   header=$1
   shift
   if printf '#include <%s>\n' "$header" |
-    "$@" -pedantic -Wall -Wextra -Werror -I core/include -fsyntax-only -; then
+    "$@" -pedantic -Wall -Wextra -Werror -I core/include -I lua/include \
+      -fsyntax-only -; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
@@ -19,8 +20,8 @@ compile() {
   fi
 }
 
-for path in core/include/relay/*.h; do
-  header=${path#core/include/}
+for path in core/include/relay/*.h lua/include/relay/*.h; do
+  header=${path#*/include/}
   compile "$header" cc -x c -std=c99
   compile "$header" c++ -x c++ -std=c++11
 done

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The programs that embed the library, under valgrind: no error, and no block
+# The programs that embed the libraries, under valgrind: no error, and no block
 # of memory left at the end, reachable or not. What sanitizers cannot see: a
 # release build, and reads of what was never written. Each program is one test.
 set -u
@@ -14,7 +14,7 @@ if ! command -v valgrind >/dev/null 2>&1; then
   exit 0
 fi
 
-for name in embed reentry; do
+for name in embed reentry lua_embed; do
   if valgrind -q --leak-check=full --show-leak-kinds=all \
     --errors-for-leak-kinds=all --error-exitcode=99 \
     "$build/tests/c/test_$name"; then

@@ -3,7 +3,7 @@
 #
 # Installs into an empty prefix, looks where things are, then builds and runs
 # tests/package/ against it, by find_package and by pkg-config, with the
-# library static and shared.
+# libraries static and shared; what needs Lua where it was built.
 #
 #   tests/check_package.sh BUILD
 set -u
@@ -37,22 +37,35 @@ is_there() {
 }
 
 by_cmake() {
-  cmake -S tests/package -B "$work/$2" -G Ninja \
+  cmake -S tests/package -B "$work/$2" -G Ninja -DWITH_LUA="$with_lua" \
     -DCMAKE_PREFIX_PATH="$1" -DCMAKE_COMPILE_WARNING_AS_ERROR=ON &&
     cmake --build "$work/$2"
 }
 
+# by_pkg_config PREFIX PROGRAM [NAME SOURCE]
 by_pkg_config() {
   PKG_CONFIG_PATH=$(dirname "$(find "$1" -name relay.pc)")
   export PKG_CONFIG_PATH
   # shellcheck disable=SC2046 # words
-  cc -Werror -o "$work/$2" tests/package/consumer.c \
-    $(pkg-config --cflags --libs relay)
+  cc -Werror -o "$work/$2" "tests/package/${4:-consumer}.c" \
+    $(pkg-config --cflags --libs "${3:-relay}")
 }
 
 run_shared() {
   LD_LIBRARY_PATH=$(dirname "$(find "$1" -name 'librelay.so')") "$work/$2"
 }
+
+# exports_relay_only PREFIX LIBRARY
+exports_relay_only() {
+  nm -D --defined-only "$(find "$1" -name "$2")" |
+    awk '$3 !~ /^relay_[a-z]/ && $2 != "A" { print; bad = 1 } END { exit bad }'
+}
+
+with_lua=$(sed -n 's/^RELAY_WITH_LUA:[^=]*=//p' "$build/CMakeCache.txt")
+case $with_lua in
+  1 | ON) with_lua=ON ;;
+  *) with_lua=OFF ;;
+esac
 
 # ---- static -----------------------------------------------------------------
 
@@ -77,13 +90,22 @@ for script in scripts/*; do
 done
 step 'an installed script passes --check' "$static/bin/relay" --check \
   --script "$static/share/relay/scripts/default.lua"
+if [ "$with_lua" = ON ]; then
+  is_there "$static" 'include/relay/lua.h' 'lib*/librelay_lua.a' \
+    'lib*/pkgconfig/relay-lua.pc'
+  step 'relay::lua runs' "$work/found/consumer_lua"
+  step 'pkg-config builds relay-lua' by_pkg_config "$static" lua relay-lua \
+    consumer_lua
+  step 'and runs' "$work/lua"
+fi
 
 # ---- shared -----------------------------------------------------------------
 
 shared=$work/shared
 step 'a shared library builds' sh -c "
   cmake -S . -B '$work/build' -G Ninja -DBUILD_SHARED_LIBS=ON \
-    -DRELAY_BUILD_TESTS=OFF -DRELAY_BUILD_PROGRAMS=OFF &&
+    -DRELAY_BUILD_TESTS=OFF -DRELAY_BUILD_PROGRAMS=OFF \
+    -DRELAY_WITH_LUA=$with_lua &&
   cmake --build '$work/build' &&
   cmake --install '$work/build' --prefix '$shared'"
 is_there "$shared" 'lib*/librelay.so'
@@ -91,10 +113,15 @@ step 'find_package(relay) builds with it' by_cmake "$shared" found-shared
 step 'and runs' "$work/found-shared/consumer"
 step 'pkg-config builds with it' by_pkg_config "$shared" configured-shared
 step 'and runs' run_shared "$shared" configured-shared
-step 'it exports relay_ names only' sh -c "
-  nm -D --defined-only \"\$(find '$shared' -name librelay.so)\" |
-  awk '\$3 !~ /^relay_[a-z]/ && \$2 != \"A\" { print; bad = 1 }
-    END { exit bad }'"
+step 'it exports relay_ names only' exports_relay_only "$shared" librelay.so
+if [ "$with_lua" = ON ]; then
+  step 'relay::lua runs with it' "$work/found-shared/consumer_lua"
+  step 'pkg-config builds relay-lua with it' by_pkg_config "$shared" \
+    lua-shared relay-lua consumer_lua
+  step 'and runs' run_shared "$shared" lua-shared
+  step 'it exports relay_ names only' exports_relay_only "$shared" \
+    librelay_lua.so
+fi
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -49,8 +49,11 @@ local function programs()
   return found
 end
 
+local cache = h.read_file(h.build .. "/CMakeCache.txt")
+local HAS_LUA = cache:find("\nRELAY_WITH_LUA:[^=]*=[1OT][N\n]")
+local LUA = os.execute("pkg-config --exists lua5.4") and "lua5.4" or "lua"
+
 local function sanitizers()
-  local cache = h.read_file(h.build .. "/CMakeCache.txt")
   local which = cache:match("\nRELAY_SANITIZE:[^=]*=(%S+)")
   return which and "-fsanitize=" .. which or "-g"
 end
@@ -66,11 +69,19 @@ local function build(name, ports)
   end
   local path = h.tmpdir() .. "/" .. name
   h.write_file(path .. ".c", text)
-  local libuv = h.output_of({ "pkg-config", "--cflags", "--libs", "libuv" })
   local command = { "cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror",
     sanitizers(), "-I", h.source .. "core/include", "-o", path, path .. ".c",
-    h.build .. "/librelay.a", seconds = 60 }
-  for word in libuv:gmatch("%S+") do
+    seconds = 60 }
+  local packages = { "pkg-config", "--cflags", "--libs", "libuv", "openssl" }
+  if text:find("<relay/lua.h>", 1, true) then
+    table.insert(packages, LUA)
+    for _, word in ipairs({ "-I", h.source .. "lua/include",
+      h.build .. "/librelay_lua.a" }) do
+      table.insert(command, word)
+    end
+  end
+  table.insert(command, h.build .. "/librelay.a")
+  for word in (h.output_of(packages) .. " -lm"):gmatch("%S+") do
     table.insert(command, word)
   end
   h.output_of(command)
@@ -153,6 +164,25 @@ drivers.policy = function()
   local typed = h.connect(port)
   typed:send("RELAY/1 LISTEN\n")
   lu.assertStrContains(typed:recv_line(), "ERR code=denied final=yes")
+end
+
+drivers.lua = function()
+  if not HAS_LUA then
+    h.skip("built without Lua")
+  end
+  local port, web = real.free_port(), real.free_port()
+  local relay = start("lua", { ["8080"] = port, ["8123"] = web }, 0)
+  real.await_port(relay, port)
+  local agent = h.start_echoserver(port, { "--name", "web" })
+  lu.assertEquals(agent.port, web)
+  h.echo(agent, 1000)
+  relay:wait_log("info welcome 127.0.0.1")
+  local stranger, why = sys.connect("127.0.0.1", web, { from = "127.0.0.9" })
+  if stranger then
+    why = select(2, stranger:recv())
+  end
+  lu.assertEquals(why, "reset")
+  lu.assertEquals(h.start_echoserver(port).port, port + 1)
 end
 
 drivers.two = function()
@@ -263,8 +293,10 @@ function T.test_embedding_is_complete()
       table.insert(missing, name)
     end
   end
-  for _, name in ipairs({ "base", "relay", "agent" }) do
-    local header = document("core/include/relay/" .. name .. ".h")
+  for _, path in ipairs({ "core/include/relay/base.h",
+    "core/include/relay/relay.h", "core/include/relay/agent.h",
+    "lua/include/relay/lua.h" }) do
+    local header = document(path)
     header = header:gsub("/%*.-%*/", ""):gsub("#define [^\n]*", "")
     for call in header:gmatch("RELAY_API [^;(]-([%w_]+)%(") do
       must_have(call)

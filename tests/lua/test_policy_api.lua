@@ -6,6 +6,7 @@
 local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
+local real = require("real")
 local sys = h.sys
 
 local T = { limit = 60 }
@@ -338,15 +339,8 @@ function T.test_agent_close()
   agent:wait()
 end
 
-local function free_port()
-  local listener = assert(sys.listen())
-  local port = listener:port()
-  listener:close()
-  return port
-end
-
 function T.test_shared_port_and_routing()
-  local port = free_port()
+  local port = real.free_port()
   local relay = policy.relay(([[return {
     start = function() relay.listen { port = %d } end,
     allocate = function() return { port = %d, share = true } end,

@@ -7,17 +7,11 @@
 local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
+local real = require("real")
 local typed = require("typed")
 local sys = h.sys
 
 local T = { limit = 60, tearDown = typed.close_all }
-
-local function free_port()
-  local listener = assert(sys.listen())
-  local port = listener:port()
-  listener:close()
-  return port
-end
 
 -- ---- news -----------------------------------------------------------------
 
@@ -88,7 +82,7 @@ end
 
 function T.test_share_is_a_boolean()
   local relay = policy.relay(([[return { allocate = function()
-    return { port = %d, share = "no" } end }]]):format(free_port()))
+    return { port = %d, share = "no" } end }]]):format(real.free_port()))
   lu.assertEquals(typed.agent(relay, { refused = true }).err.code,
     "port-refused")
   relay:wait_log("allocate returned a table whose share is wrong")
@@ -200,7 +194,7 @@ end
 -- ---- shared ports ----------------------------------------------------------
 
 function T.test_one_port_on_two_hosts()
-  local port = free_port()
+  local port = real.free_port()
   local script = [[return { start = function()
     print("listen:", relay.listen { host = "127.0.0.1", port = %d })
     print("again:", relay.listen { host = "127.0.0.1", port = %d })

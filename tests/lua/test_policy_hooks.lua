@@ -7,6 +7,7 @@
 local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
+local real = require("real")
 local typed = require("typed")
 local sys = h.sys
 
@@ -177,15 +178,8 @@ end
 
 -- ---- allocate -------------------------------------------------------------
 
-local function free_port()
-  local listener = assert(sys.listen())
-  local port = listener:port()
-  listener:close()
-  return port
-end
-
 function T.test_allocate()
-  local port = free_port()
+  local port = real.free_port()
   local relay = policy.relay(([[return { allocate = function(agent, want)
     print("allocate", agent.name, want.port, want.attempt)
     if agent.name == "port" then return %d end

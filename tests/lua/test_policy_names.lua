@@ -12,9 +12,6 @@ package.path = h.source .. "lua/?.lua;" .. package.path
 
 local T = { limit = 60 }
 
--- Specified, and not in every tree.
-local MAY_LACK = { ["relay.tcp"] = true, ["relay.wait"] = true }
-
 -- ---- the engine's -----------------------------------------------------------
 
 -- What a script prints when it is loaded, line by line.
@@ -81,7 +78,7 @@ local function assert_same(what, found, wanted)
     end
   end
   for name in pairs(found) do
-    if not wanted[name] and not MAY_LACK[name] then
+    if not wanted[name] then
       table.insert(problems, "not in the engine: " .. name)
     end
   end

@@ -6,6 +6,7 @@
 local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
+local real = require("real")
 local typed = require("typed")
 local sys = h.sys
 
@@ -178,9 +179,7 @@ end
 -- Several agents behind a port that policy declares, and it at once again.
 function T.test_shared_port()
   local directory = h.tmpdir()
-  local listener = sys.listen()
-  local port = listener:port()
-  listener:close()
+  local port = real.free_port()
   local script = policy.write(([[return {
     start = function() relay.listen { host = "127.0.0.1", port = %d } end,
     allocate = function() return { port = %d, share = true } end }]]):format(

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A policy written in Lua 5.4: a script returns a table of functions, and this
- * is the relay_policy that calls them. It stands on <relay/relay.h> alone.
+ * is the relay_policy that calls them. It stands on <relay/relay.h> alone. The
+ * script has a Lua state of its own, or uses one that the host has.
  *
  *   relay_lua_new      loads the script and checks what it returned
  *   relay_lua_start    runs its `start`; then make the relay, with
@@ -30,18 +31,35 @@ typedef struct relay_lua relay_lua_t;
 typedef void (*relay_lua_line_fn)(void *data, relay_log_level level,
                                   const char *text, size_t length);
 
+struct lua_State;
+
+/*
+ * With a state of the host's, `script` is loaded into that, or, where it is
+ * NULL, the table of hooks is the value on top of the state's stack. Nothing is
+ * popped.
+ *
+ * The state stays the host's: it is never closed here, and has to outlive
+ * on_close. Its globals, libraries, allocator and stack are as they were, and
+ * the hooks see them: there is no sandbox, no cap on memory, and `unsafe` means
+ * nothing. What is put there, by relay_lua_new and until all is closed, is the
+ * module `relay` in package.loaded, and values in the registry. Hooks run in
+ * coroutines of their own, and only those have the count hook that budget_ms
+ * takes. A hook cannot wait within a coroutine that it made itself. A state has
+ * one relay_lua at a time.
+ */
 typedef struct relay_lua_options {
   size_t size;
   const char *script;     /* path, as it is to appear in errors. Copied */
   size_t memory_bytes;    /* most that one loaded script may hold */
-  unsigned budget_ms;     /* CPU time of one entry into the script */
-  unsigned load_ms;       /* CPU time of loading it */
+  unsigned budget_ms;     /* CPU time of one entry into the script; 0: any */
+  unsigned load_ms;       /* CPU time of loading it; 0: any */
   uint64_t wait_ms;       /* longest wait in a hook that decides nothing */
   uint64_t drain_ms;      /* how long hooks under way outlive a reload */
   int unsafe;             /* 1: the whole standard library, bytecode too */
   relay_log_fn log;       /* NULL: nothing is logged */
   relay_lua_line_fn line; /* NULL: such a line goes to `log` as an event */
   void *log_data;
+  struct lua_State *state; /* the host's. NULL: it gets one of its own */
 } relay_lua_options;
 
 /* Fills every option with its default. */
@@ -51,6 +69,8 @@ RELAY_API void relay_lua_options_init(relay_lua_options *options, size_t size);
  * Loads the script: it is run, and the table it returns is checked. 0; or
  * UV_ENOMEM; or RELAY_EHOOK, and then `error` (may be NULL) holds one line,
  * "FILE:LINE: what is wrong". On failure nothing is left but closing handles.
+ * UV_EBUSY when the host's state has a relay_lua, UV_EINVAL when there is
+ * neither a script nor a table.
  */
 RELAY_API int relay_lua_new(relay_lua_t **out, struct uv_loop_s *loop,
                             const relay_lua_options *options, char *error,
@@ -79,7 +99,8 @@ RELAY_API int relay_lua_attach(relay_lua_t *lua, relay_t *relay, char *error,
  * Loads the script anew: save, start, swap, stop; whatever fails on the way
  * leaves the old one in force and is logged. It begins in the next turn of the
  * loop, and goes on by itself; one that is asked for meanwhile follows it.
- * UV_ECANCELED after relay_lua_close.
+ * UV_ECANCELED after relay_lua_close, UV_ENOTSUP where there is no script. In a
+ * state of the host's, modules that the script requires are not loaded anew.
  */
 RELAY_API int relay_lua_reload(relay_lua_t *lua);
 
