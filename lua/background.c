@@ -10,6 +10,9 @@
 
 #define EVERY "relay.every"
 
+/* How long spawned functions go on before others have their turn. */
+#define TURN_NS 5000000
+
 /* ---- spawn ------------------------------------------------------------ */
 
 struct spawned {
@@ -51,19 +54,28 @@ int relay__lua_spawn(lua_State *L) {
   return 0;
 }
 
-/* Those that are there now; what they spawn comes in the next turn. */
+/* Those that are there now, as far as a turn goes; the rest, and what they
+   spawn, in the next. */
 void relay__lua_run_spawned(struct relay_lua *lua) {
-  struct spawned *list = lua->spawned;
+  struct spawned *list = lua->spawned, **end = lua->spawned_end;
+  uint64_t began = uv_hrtime();
 
   lua->spawned = NULL;
   lua->spawned_end = &lua->spawned;
-  while (list != NULL) {
+  while (list != NULL && uv_hrtime() - began < TURN_NS) {
     struct spawned *spawned = list;
 
     list = spawned->next;
     relay__lua_task_start(spawned->task);
     free(spawned);
   }
+  if (list == NULL)
+    return;
+  *end = lua->spawned;
+  if (lua->spawned == NULL)
+    lua->spawned_end = end;
+  lua->spawned = list;
+  relay__lua_wake_soon(lua);
 }
 
 void relay__lua_drop_spawned(struct policy *policy) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A Lua state and its limits. Memory is counted where it is allocated; time is
- * counted by a hook at every 10 000 instructions, against the thread's CPU
- * clock, which is first read there: a short entry costs no clock at all. Once
- * time is up the hook comes at every instruction, so no pcall of the script
- * outlives it.
+ * counted by a hook at every 1 000 instructions and at each large allocation,
+ * against the thread's CPU clock, which is first read there: a short entry
+ * costs no clock at all. Once time is up the hook comes at every instruction,
+ * so no pcall of the script outlives it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,10 @@
 
 #include "private.h"
 
-#define STEP 10000
+#define STEP 1000
+
+/* What is made of so many bytes is worth a look at the clock. */
+#define LARGE_BYTES 32768
 
 const char *const relay__lua_hook_names[HOOK_COUNT + 2] = {
 #define HOOK_NAME(upper, lower) #lower,
@@ -22,6 +25,8 @@ const char *const relay__lua_hook_names[HOOK_COUNT + 2] = {
     NULL};
 
 /* ---- limits ----------------------------------------------------------- */
+
+static void look_at_clock(struct policy *policy);
 
 static void *allocate(void *data, void *block, size_t old_size, size_t size) {
   struct policy *policy = data;
@@ -40,6 +45,8 @@ static void *allocate(void *data, void *block, size_t old_size, size_t size) {
   if (moved == NULL)
     return size <= old ? block : NULL; /* Lua relies on shrinking */
   policy->memory_bytes = policy->memory_bytes - old + size;
+  if (size > old + LARGE_BYTES && policy->thread != NULL)
+    look_at_clock(policy);
   return moved;
 }
 
@@ -50,13 +57,23 @@ static uint64_t cpu_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void on_count(lua_State *L, lua_Debug *at) {
-  struct policy *policy = relay__lua_policy_of(L);
-  uint64_t now = cpu_ns();
+/* The CPU clock is a system call, the other is none and never behind it. */
+static bool is_over(struct budget *budget) {
+  uint64_t now = uv_hrtime();
 
-  if (policy->entry_ns == 0)
-    policy->entry_ns = now;
-  if (now - policy->entry_ns < policy->limit_ns) {
+  if (budget->began_ns == 0) {
+    budget->began_ns = now;
+    budget->began_cpu_ns = cpu_ns();
+  }
+  if (!budget->is_over && now - budget->began_ns >= budget->limit_ns)
+    budget->is_over = cpu_ns() - budget->began_cpu_ns >= budget->limit_ns;
+  return budget->is_over;
+}
+
+static void on_count(lua_State *L, lua_Debug *at) {
+  struct budget *budget = &relay__lua_policy_of(L)->budget;
+
+  if (!is_over(budget)) {
     if (lua_gethookcount(L) != STEP)
       lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
     return;
@@ -64,12 +81,18 @@ static void on_count(lua_State *L, lua_Debug *at) {
   lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
   lua_getinfo(L, "Sl", at);
   luaL_error(L, "%s:%d: it took more than %d ms of CPU time", at->short_src,
-             at->currentline, (int)(policy->limit_ns / 1000000));
+             at->currentline, (int)(budget->limit_ns / 1000000));
+}
+
+/* Nothing can be raised from within an allocation; the next instruction can.
+   Setting a hook takes no memory, and Lua allows it at any time. */
+static void look_at_clock(struct policy *policy) {
+  if (is_over(&policy->budget))
+    lua_sethook(policy->thread, on_count, LUA_MASKCOUNT, 1);
 }
 
 void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms) {
-  policy->entry_ns = 0;
-  policy->limit_ns = (uint64_t)budget_ms * 1000000;
+  policy->budget = (struct budget){.limit_ns = (uint64_t)budget_ms * 1000000};
 }
 
 void relay__lua_budget_arm(lua_State *L) {
@@ -104,17 +127,28 @@ void relay__lua_first_line(char *text) {
     *trace = '\0';
 }
 
+void relay__lua_close_thread(lua_State *co, lua_State *from) {
+#if LUA_VERSION_RELEASE_NUM >= 50406
+  lua_closethread(co, from);
+#else
+  (void)from;
+  lua_resetthread(co);
+#endif
+}
+
 /* ---- entering --------------------------------------------------------- */
 
 int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms) {
   lua_State *L = policy->L;
   struct task *current = policy->current;
-  uint64_t limit_ns = policy->limit_ns, entry_ns = policy->entry_ns;
+  struct budget budget = policy->budget;
+  lua_State *thread = policy->thread;
   int top = lua_gettop(L);
   int status;
 
   policy->current = NULL;
+  policy->thread = L;
   policy->lua->inside++;
   relay__lua_budget_begin(policy, budget_ms);
   relay__lua_budget_arm(L);
@@ -127,8 +161,8 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
   lua_settop(L, top);
   policy->lua->inside--;
   policy->current = current;
-  policy->limit_ns = limit_ns;
-  policy->entry_ns = entry_ns;
+  policy->thread = thread;
+  policy->budget = budget;
   return status;
 }
 

@@ -105,15 +105,15 @@ struct task {
   void *owned; /* freed with free() when the task ends */
   uv_timer_t sleep;
   uv_timer_t limit;
-  unsigned handles;
-  double number; /* tick: its answer; NAN: none */
+  unsigned handles; /* and requests under way */
+  double number;    /* tick: its answer; NAN: none */
   relay_verdict verdict;
   char reason[256];
   char name[128];
   char host[256];
 };
 
-/* A fresh one, or NULL without memory. */
+/* A fresh one; or NULL without memory, and the policy's `error` says so. */
 struct task *relay__lua_task_take(struct policy *policy, enum hook hook);
 /* Runs it, from its start or from its wait. True: it ended. */
 bool relay__lua_task_run(struct task *task);
@@ -122,6 +122,8 @@ void relay__lua_task_start(struct task *task);
 /* As above if this use of it still waits. */
 void relay__lua_task_wake(struct task *task, uint64_t generation);
 void relay__lua_task_release(struct task *task);
+/* One handle or request less; frees a closed task with the last. */
+void relay__lua_task_unhold(struct task *task);
 /* Ends it where it stands, without on_end. */
 void relay__lua_task_kill(struct task *task);
 /* Fails it after so long, unless it has ended. */
@@ -142,13 +144,22 @@ struct listen {
 };
 #define LISTENS_MAX 64
 
+/* CPU time of one entry into the script. */
+struct budget {
+  uint64_t limit_ns;
+  uint64_t began_ns; /* 0: not yet looked at */
+  uint64_t began_cpu_ns;
+  bool is_over;
+};
+
 struct policy {
   struct relay_lua *lua;
   struct policy *next; /* retired ones */
   lua_State *L;
   size_t memory_bytes;
-  uint64_t limit_ns; /* of this entry */
-  uint64_t entry_ns; /* 0: not yet looked at */
+  struct budget budget;
+  lua_State *thread; /* the innermost coroutine; NULL: none */
+  bool is_stuck;     /* it was resumed where no wait passes through */
   int hooks[HOOK_COUNT];
   int boxes; /* a table: id to box */
   struct task *tasks;
@@ -193,6 +204,8 @@ void relay__lua_budget_arm(lua_State *L);
 int relay__lua_traceback(lua_State *L);
 /* Takes the error on top of the stack into the policy's `error`. */
 void relay__lua_keep_error(struct policy *policy, lua_State *L);
+/* Closes its to-be-closed variables; an error is left on its stack. */
+void relay__lua_close_thread(lua_State *co, lua_State *from);
 /* Cuts the traceback off. */
 void relay__lua_first_line(char *text);
 

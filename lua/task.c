@@ -87,6 +87,13 @@ static struct task *make_task(struct policy *policy) {
   return task;
 }
 
+static struct task *no_memory(struct policy *policy) {
+  static const char text[] = "not enough memory";
+
+  memcpy(policy->error, text, sizeof(text));
+  return NULL;
+}
+
 struct task *relay__lua_task_take(struct policy *policy, enum hook hook) {
   struct task *task = policy->idle;
 
@@ -96,7 +103,7 @@ struct task *relay__lua_task_take(struct policy *policy, enum hook hook) {
   } else {
     task = make_task(policy);
     if (task == NULL)
-      return NULL;
+      return no_memory(policy);
   }
   task->next_idle = NULL;
   if (task->co == NULL &&
@@ -129,14 +136,17 @@ static void drop_coroutine(struct task *task) {
   task->ref = LUA_NOREF;
 }
 
-static void on_task_closed(uv_handle_t *handle) {
-  struct task *task = handle->data;
+void relay__lua_task_unhold(struct task *task) {
   struct policy *policy = task->policy;
 
   if (--task->handles != 0)
     return;
   free(task);
   relay__lua_policy_unhold(policy);
+}
+
+static void on_task_closed(uv_handle_t *handle) {
+  relay__lua_task_unhold(handle->data);
 }
 
 static void close_task(struct task *task) {
@@ -177,6 +187,7 @@ static void enter(struct task *task) {
   struct policy *policy = task->policy;
 
   policy->current = task;
+  policy->thread = task->co;
   policy->lua->inside++;
   task->running = true;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
@@ -186,22 +197,28 @@ static void enter(struct task *task) {
 static void leave(struct task *task) {
   task->running = false;
   task->policy->current = NULL;
+  task->policy->thread = NULL;
   task->policy->lua->inside--;
 }
 
 static void reset_coroutine(struct task *task) {
   struct policy *policy = task->policy;
+  struct task *current = policy->current;
+  struct budget budget = policy->budget;
+  lua_State *thread = policy->thread;
 
   /* Its to-be-closed variables are closed here: within limits, and they may
-     not wait. */
+     not wait. It may be another task that runs. */
+  policy->current = NULL;
+  policy->thread = task->co;
   policy->lua->inside++;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
-#if LUA_VERSION_RELEASE_NUM >= 50406
-  lua_closethread(task->co, policy->L);
-#else
-  lua_resetthread(task->co);
-#endif
+  relay__lua_budget_arm(task->co);
+  relay__lua_close_thread(task->co, policy->L);
   policy->lua->inside--;
+  policy->current = current;
+  policy->thread = thread;
+  policy->budget = budget;
   drop_coroutine(task);
 }
 
@@ -294,7 +311,9 @@ void relay__lua_task_limit(struct task *task, uint64_t ms) {
 }
 
 void relay__lua_task_sleep(struct task *task, uint64_t ms) {
-  uv_timer_start(&task->sleep, on_sleep_over, ms, 0);
+  /* A timer of 0 that is set by one that is due is due as well: nothing else
+     would ever have its turn. */
+  uv_timer_start(&task->sleep, on_sleep_over, ms != 0 ? ms : 1, 0);
 }
 
 void relay__lua_tasks_close(struct policy *policy) {

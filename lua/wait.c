@@ -22,9 +22,10 @@ bool relay__lua_is_waiting(lua_State *co) {
 }
 
 struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
-  struct task *task = relay__lua_policy_of(L)->current;
+  const struct policy *policy = relay__lua_policy_of(L);
+  struct task *task = policy->current;
 
-  if (task == NULL || !lua_isyieldable(L))
+  if (task == NULL || policy->is_stuck || !lua_isyieldable(L))
     luaL_error(L, "%s cannot wait here", what);
   return task;
 }
@@ -65,7 +66,6 @@ int relay__lua_sleep(lua_State *L) {
 
 struct lookup {
   uv_getaddrinfo_t request;
-  struct policy *policy;
   struct task *task;
   uint64_t generation;
 };
@@ -100,17 +100,16 @@ static struct addresses *read_addresses(int status,
 static void on_resolved(uv_getaddrinfo_t *request, int status,
                         struct addrinfo *found) {
   struct lookup *lookup = request->data;
-  struct policy *policy = lookup->policy;
   struct task *task = lookup->task;
 
-  if (!policy->closing && task->generation == lookup->generation) {
+  if (task->generation == lookup->generation) {
     free(task->owned);
     task->owned = read_addresses(status, found);
     relay__lua_task_wake(task, lookup->generation);
   }
   uv_freeaddrinfo(found);
   free(lookup);
-  relay__lua_policy_unhold(policy);
+  relay__lua_task_unhold(task);
 }
 
 static int after_resolve(lua_State *L, int status, lua_KContext context) {
@@ -141,7 +140,6 @@ int relay__lua_resolve(lua_State *L) {
 
   if (lookup != NULL) {
     lookup->request.data = lookup;
-    lookup->policy = task->policy;
     lookup->task = task;
     lookup->generation = task->generation;
     err = uv_getaddrinfo(task->policy->lua->loop, &lookup->request, on_resolved,
@@ -153,7 +151,7 @@ int relay__lua_resolve(lua_State *L) {
     lua_pushstring(L, uv_strerror(err));
     return 2;
   }
-  task->policy->handles++;
+  task->handles++;
   return relay__lua_wait(L, after_resolve);
 }
 
@@ -168,11 +166,33 @@ static lua_State *check_coroutine(lua_State *L) {
 
 static int resume_on(lua_State *L, int status, lua_KContext context);
 
+/* What `co` cannot yield through L, it may not wait for. */
+static int enter(lua_State *L, lua_State *co, int count, int *results) {
+  struct policy *policy = relay__lua_policy_of(L);
+  lua_State *thread = policy->thread;
+  bool is_stuck = policy->is_stuck;
+  int status;
+
+  policy->thread = co;
+  policy->is_stuck = is_stuck || !lua_isyieldable(L);
+  status = lua_resume(co, L, count, results);
+  policy->thread = thread;
+  policy->is_stuck = is_stuck;
+  return status;
+}
+
+/* Whether it died of the hook that ends an entry. Hooks are off in it since,
+   so its to-be-closed variables could run for ever: they are left alone. */
+static bool ran_out_of_time(lua_State *co) {
+  return lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD &&
+         lua_gethookcount(co) == 1;
+}
+
 /* Resumes `co` with `count` arguments on its stack. -1: it failed, the error
    is on top of L; else its results are. */
 static int resume(lua_State *L, lua_State *co, int count, lua_KContext wraps) {
   int results;
-  int status = lua_resume(co, L, count, &results);
+  int status = enter(L, co, count, &results);
 
   if (status == LUA_YIELD && relay__lua_is_waiting(co)) {
     lua_settop(L, 1);
@@ -206,8 +226,11 @@ static int deliver(lua_State *L, lua_State *co, int results, bool wraps) {
     lua_insert(L, -2);
     return 2;
   }
-  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD)
-    lua_resetthread(co);
+  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD &&
+      !ran_out_of_time(co)) {
+    relay__lua_close_thread(co, L);
+    lua_xmove(co, L, 1); /* the error, or one of closing its variables */
+  }
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
@@ -267,6 +290,11 @@ static int coroutine_wrap(lua_State *L) {
 static int coroutine_close(lua_State *L) {
   if (relay__lua_is_waiting(check_coroutine(L)))
     return luaL_error(L, "cannot close a coroutine that waits");
+  if (ran_out_of_time(lua_tothread(L, 1))) {
+    lua_pushboolean(L, 0);
+    lua_pushliteral(L, "it ran out of CPU time");
+    return 2;
+  }
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
   lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
