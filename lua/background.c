@@ -9,6 +9,7 @@
 #include "private.h"
 
 #define EVERY "relay.every"
+#define EVERIES_MAX 1000
 
 /* How long spawned functions go on before others have their turn. */
 #define TURN_NS 5000000
@@ -129,6 +130,7 @@ static void stop(struct policy *policy, uint64_t id) {
   if (every == NULL)
     return;
   *at = every->next;
+  policy->every_count--;
   luaL_unref(policy->L, LUA_REGISTRYINDEX, every->ref);
   uv_close((uv_handle_t *)&every->timer, on_timer_closed);
 }
@@ -183,6 +185,8 @@ int relay__lua_every(lua_State *L) {
   luaL_checktype(L, 2, LUA_TFUNCTION);
   if (policy->closing)
     return luaL_error(L, "the policy is closing");
+  if (policy->every_count == EVERIES_MAX)
+    return luaL_error(L, "relay.every: at most %d timers", EVERIES_MAX);
   id = lua_newuserdatauv(L, sizeof(*id), 0);
   luaL_setmetatable(L, EVERY);
   lua_pushvalue(L, 2);
@@ -197,6 +201,7 @@ int relay__lua_every(lua_State *L) {
   every->ref = ref;
   every->next = policy->everies;
   policy->everies = every;
+  policy->every_count++;
   policy->handles++;
   uv_timer_init(policy->lua->loop, &every->timer);
   every->timer.data = every;

@@ -39,8 +39,10 @@ static void *allocate(void *data, void *block, size_t old_size, size_t size) {
     return NULL;
   }
   if (size > old &&
-      policy->memory_bytes - old + size > policy->lua->options.memory_bytes)
+      policy->memory_bytes - old + size > policy->lua->options.memory_bytes) {
+    policy->is_full = true;
     return NULL;
+  }
   moved = realloc(block, size);
   if (moved == NULL)
     return size <= old ? block : NULL; /* Lua relies on shrinking */
@@ -92,12 +94,32 @@ static void look_at_clock(struct policy *policy) {
 }
 
 void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms) {
-  policy->budget = (struct budget){.limit_ns = (uint64_t)budget_ms * 1000000};
+  policy->budget =
+      (struct budget){.limit_ns = (uint64_t)budget_ms * 1000000};
 }
 
 void relay__lua_budget_arm(lua_State *L) {
   if (lua_gethookcount(L) != STEP || lua_gethook(L) != on_count)
     lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
+}
+
+/* ---- want of memory --------------------------------------------------- */
+
+#define REST_MS 1000
+
+bool relay__lua_is_starved(const struct policy *policy) {
+  return policy->starved_until_ms > uv_now(policy->lua->loop);
+}
+
+void relay__lua_relieve(struct policy *policy) {
+  size_t cap = policy->lua->options.memory_bytes;
+
+  if (!policy->is_full)
+    return;
+  lua_gc(policy->L, LUA_GCCOLLECT, 0);
+  policy->is_full = false;
+  if (policy->memory_bytes > cap - cap / 16)
+    policy->starved_until_ms = uv_now(policy->lua->loop) + REST_MS;
 }
 
 /* ---- errors ----------------------------------------------------------- */
@@ -163,6 +185,8 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
   policy->current = current;
   policy->thread = thread;
   policy->budget = budget;
+  if (policy->is_full)
+    relay__lua_wake_soon(policy->lua);
   return status;
 }
 

@@ -81,7 +81,7 @@ int relay__lua_log_hook(struct policy *policy, const relay_log_record *record) {
   struct logging logging = {policy, record, false};
 
   if (policy == NULL || policy->closing || policy->in_log ||
-      policy->hooks[HOOK_LOG] == LUA_NOREF)
+      policy->hooks[HOOK_LOG] == LUA_NOREF || relay__lua_is_starved(policy))
     return 0;
   policy->in_log = true;
   if (relay__lua_protect(policy, call_hook, &logging,

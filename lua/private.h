@@ -157,6 +157,8 @@ struct policy {
   struct policy *next; /* retired ones */
   lua_State *L;
   size_t memory_bytes;
+  bool is_full; /* something did not fit */
+  uint64_t starved_until_ms;
   struct budget budget;
   lua_State *thread; /* the innermost coroutine; NULL: none */
   bool is_stuck;     /* it was resumed where no wait passes through */
@@ -168,6 +170,7 @@ struct policy {
   unsigned busy_count;
   struct task *current;
   struct every *everies;
+  unsigned every_count;
   uint64_t next_every;
   struct listen listens[LISTENS_MAX];
   unsigned listen_count;
@@ -200,6 +203,11 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms);
 void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms);
 void relay__lua_budget_arm(lua_State *L);
+/* Collects what an entry left that found no memory. When next to nothing is
+   free then, the script is let alone for a while: every object it makes would
+   have Lua collect in vain. */
+void relay__lua_relieve(struct policy *policy);
+bool relay__lua_is_starved(const struct policy *policy);
 /* A message handler: adds a traceback to whatever was thrown. */
 int relay__lua_traceback(lua_State *L);
 /* Takes the error on top of the stack into the policy's `error`. */

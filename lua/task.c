@@ -97,6 +97,8 @@ static struct task *no_memory(struct policy *policy) {
 struct task *relay__lua_task_take(struct policy *policy, enum hook hook) {
   struct task *task = policy->idle;
 
+  if (relay__lua_is_starved(policy))
+    return no_memory(policy);
   if (task != NULL) {
     policy->idle = task->next_idle;
     policy->idle_count--;
@@ -199,6 +201,8 @@ static void leave(struct task *task) {
   task->policy->current = NULL;
   task->policy->thread = NULL;
   task->policy->lua->inside--;
+  if (task->policy->is_full)
+    relay__lua_wake_soon(task->policy->lua);
 }
 
 static void reset_coroutine(struct task *task) {
