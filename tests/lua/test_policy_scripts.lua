@@ -85,6 +85,13 @@ function T.test_a_bytecode_file_is_refused()
   lu.assertStrContains(result.stderr, "attempt to load a binary chunk")
 end
 
+function T.test_a_script_of_17_megabytes_is_refused()
+  local path = policy.write("return {} --" .. ("x"):rep(17 << 20))
+  local result = h.run({ h.program("relay"), "0", "--script", path })
+  lu.assertEquals({ result.status, result.stderr },
+    { 1, ("relay: %s: File too large\n"):format(path) })
+end
+
 function T.test_no_such_file()
   local result = h.run({ h.program("relay"), "0", "--script", "/no/such" })
   lu.assertEquals({ result.status, result.stderr },
