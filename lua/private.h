@@ -185,6 +185,10 @@ struct policy {
   bool ticking;
   uv_timer_t drain;
   char error[ERROR_MAX]; /* the last failure, with its traceback */
+#ifdef RELAY_LUA_STRESS
+  size_t asked; /* since one was refused by way of a test */
+  bool refused; /* the last one was */
+#endif
 };
 
 static inline struct policy *relay__lua_policy_of(lua_State *L) {

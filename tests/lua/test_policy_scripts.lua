@@ -69,7 +69,7 @@ local refused = {
 
 for script, words in pairs(refused) do
   T["test_refused: " .. script] = function()
-    local result = check(script)
+    local result = check(script, { "--script-memory", "16M" })
     lu.assertEquals(result.stdout, "")
     lu.assertStrContains(result.stderr, words)
     lu.assertTrue(result.status == 1 or result.status == 2,
