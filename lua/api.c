@@ -231,9 +231,18 @@ int relay_lua_each_listen(relay_lua_t *lua,
   return stop;
 }
 
+/* Not while one is under way: `save`, `start` and `stop` that ask for the next
+   would reload for ever. */
 static int api_reload(lua_State *L) {
-  int err = relay_lua_reload(relay__lua_policy_of(L)->lua);
+  struct relay_lua *lua = relay__lua_policy_of(L)->lua;
+  int err;
 
+  if (lua->reloading) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "a reload is under way");
+    return 2;
+  }
+  err = relay_lua_reload(lua);
   if (err != 0)
     return fail(L, err);
   lua_pushboolean(L, 1);

@@ -9,6 +9,10 @@
 #include "private.h"
 
 #define EVERY "relay.every"
+#define EVERIES_MAX 1000
+
+/* How long spawned functions go on before others have their turn. */
+#define TURN_NS 5000000
 
 /* ---- spawn ------------------------------------------------------------ */
 
@@ -51,19 +55,28 @@ int relay__lua_spawn(lua_State *L) {
   return 0;
 }
 
-/* Those that are there now; what they spawn comes in the next turn. */
+/* Those that are there now, as far as a turn goes; the rest, and what they
+   spawn, in the next. */
 void relay__lua_run_spawned(struct relay_lua *lua) {
-  struct spawned *list = lua->spawned;
+  struct spawned *list = lua->spawned, **end = lua->spawned_end;
+  uint64_t began = uv_hrtime();
 
   lua->spawned = NULL;
   lua->spawned_end = &lua->spawned;
-  while (list != NULL) {
+  while (list != NULL && uv_hrtime() - began < TURN_NS) {
     struct spawned *spawned = list;
 
     list = spawned->next;
     relay__lua_task_start(spawned->task);
     free(spawned);
   }
+  if (list == NULL)
+    return;
+  *end = lua->spawned;
+  if (lua->spawned == NULL)
+    lua->spawned_end = end;
+  lua->spawned = list;
+  relay__lua_wake_soon(lua);
 }
 
 void relay__lua_drop_spawned(struct policy *policy) {
@@ -117,6 +130,7 @@ static void stop(struct policy *policy, uint64_t id) {
   if (every == NULL)
     return;
   *at = every->next;
+  policy->every_count--;
   luaL_unref(policy->L, LUA_REGISTRYINDEX, every->ref);
   uv_close((uv_handle_t *)&every->timer, on_timer_closed);
 }
@@ -171,6 +185,8 @@ int relay__lua_every(lua_State *L) {
   luaL_checktype(L, 2, LUA_TFUNCTION);
   if (policy->closing)
     return luaL_error(L, "the policy is closing");
+  if (policy->every_count == EVERIES_MAX)
+    return luaL_error(L, "relay.every: at most %d timers", EVERIES_MAX);
   id = lua_newuserdatauv(L, sizeof(*id), 0);
   luaL_setmetatable(L, EVERY);
   lua_pushvalue(L, 2);
@@ -185,6 +201,7 @@ int relay__lua_every(lua_State *L) {
   every->ref = ref;
   every->next = policy->everies;
   policy->everies = every;
+  policy->every_count++;
   policy->handles++;
   uv_timer_init(policy->lua->loop, &every->timer);
   every->timer.data = every;

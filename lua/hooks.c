@@ -79,8 +79,10 @@ static struct task *take_task(struct policy *policy,
                               const struct event *event) {
   struct task *task = relay__lua_task_take(policy, event->hook);
 
-  if (task == NULL)
+  if (task == NULL) {
+    relay__lua_log_failure(policy, relay__lua_hook_names[event->hook]);
     return NULL;
+  }
   task->event = event;
   task->call = event->call;
   task->subject = relay__lua_event_subject(event);
@@ -376,10 +378,8 @@ bool relay__lua_run_life(struct policy *policy, const struct event *event,
     return true;
   task = take_task(policy, event);
   *out = task;
-  if (task == NULL) {
-    memcpy(policy->error, "not enough memory", sizeof("not enough memory"));
+  if (task == NULL)
     return false;
-  }
   task->on_end = on_end;
   task->data = data;
   relay__lua_task_limit(task, policy->lua->options.wait_ms);

@@ -26,10 +26,13 @@ static int read_all(FILE *file, struct source *source) {
 
   do {
     if (source->size == room) {
-      char *more = realloc(source->text, room + 65536 + 1);
+      char *more;
 
-      if (more == NULL || room >= SCRIPT_MAX)
-        return more == NULL ? ENOMEM : EFBIG;
+      if (room >= SCRIPT_MAX)
+        return EFBIG;
+      more = realloc(source->text, room + 65536 + 1);
+      if (more == NULL)
+        return ENOMEM;
       source->text = more;
       room += 65536;
     }
@@ -207,14 +210,30 @@ static int run(lua_State *L) {
   return take_table(L, source);
 }
 
+/* What was raised by C alone has no place, and shall have a file at least. */
+static void name_script(struct policy *policy) {
+  const char *script = policy->lua->script;
+  size_t prefix = strlen(script) + 2, length;
+
+  relay__lua_first_line(policy->error);
+  length = strlen(policy->error);
+  if (strstr(policy->error, script) != NULL || prefix + length >= ERROR_MAX)
+    return;
+  memmove(policy->error + prefix, policy->error, length + 1);
+  memcpy(policy->error, script, prefix - 2);
+  memcpy(policy->error + prefix - 2, ": ", 2);
+}
+
 int relay__lua_load(struct policy *policy) {
   struct source source = {policy, NULL, 0};
   bool given = policy->lua->hooks_ref != LUA_NOREF;
   int err = given ? 0 : read_source(&source);
 
-  if (err == 0)
-    err = relay__lua_protect(policy, given ? take_given : run, &source,
-                             policy->lua->options.load_ms);
+  if (err == 0 && relay__lua_protect(policy, given ? take_given : run, &source,
+                                     policy->lua->options.load_ms) != LUA_OK) {
+    name_script(policy);
+    err = RELAY_EHOOK;
+  }
   free(source.text);
   return err != 0 ? RELAY_EHOOK : 0;
 }

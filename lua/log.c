@@ -10,6 +10,10 @@
 
 #define REPEAT_MS 10000
 
+/* Longer texts are cut: a line of the log takes a value whole or not at all. */
+#define TEXT_MAX 2048
+#define REASON_MAX 1024
+
 /* ---- the hook --------------------------------------------------------- */
 
 struct logging {
@@ -81,7 +85,7 @@ int relay__lua_log_hook(struct policy *policy, const relay_log_record *record) {
   struct logging logging = {policy, record, false};
 
   if (policy == NULL || policy->closing || policy->in_log ||
-      policy->hooks[HOOK_LOG] == LUA_NOREF)
+      policy->hooks[HOOK_LOG] == LUA_NOREF || relay__lua_is_starved(policy))
     return 0;
   policy->in_log = true;
   if (relay__lua_protect(policy, call_hook, &logging,
@@ -91,14 +95,25 @@ int relay__lua_log_hook(struct policy *policy, const relay_log_record *record) {
   return logging.drops;
 }
 
+static void cut(char *text, size_t length) {
+  memcpy(text + length, "...", sizeof("..."));
+}
+
 void relay__lua_log(struct relay_lua *lua, relay_log_level level,
                     const char *event, const relay_log_field *fields,
                     size_t count) {
   relay_log_record record = {sizeof(record), level, event, fields, count};
+  char text[TEXT_MAX + sizeof("...")];
 
-  if (relay__lua_log_hook(lua->policy, &record) == 0 &&
-      lua->options.log != NULL)
-    lua->options.log(lua->options.log_data, &record);
+  if (relay__lua_log_hook(lua->policy, &record) != 0 ||
+      lua->options.log == NULL)
+    return;
+  if (strnlen(event, TEXT_MAX + 1) > TEXT_MAX) {
+    memcpy(text, event, TEXT_MAX);
+    cut(text, TEXT_MAX);
+    record.event = text;
+  }
+  lua->options.log(lua->options.log_data, &record);
 }
 
 /* ---- failures --------------------------------------------------------- */
@@ -151,6 +166,8 @@ void relay__lua_log_failure(struct policy *policy, const char *where) {
     fields[count++] = (relay_log_field){
         "traceback", trace + strlen("\nstack traceback:\n"), 0};
   }
+  if (strlen(text) > REASON_MAX)
+    cut(text, REASON_MAX);
   if (!is_due(policy->lua, where, text, &repeated))
     return;
   if (repeated != 0)

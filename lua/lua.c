@@ -58,6 +58,8 @@ static void on_soon(uv_idle_t *idle) {
   struct relay_lua *lua = idle->data;
 
   uv_idle_stop(idle);
+  if (lua->policy != NULL)
+    relay__lua_relieve(lua->policy);
   relay__lua_drain_queue(lua);
   relay__lua_run_spawned(lua);
   relay__lua_run_soon(lua);

@@ -172,10 +172,10 @@ static int box_newindex(lua_State *L) {
   const struct box *box = relay__lua_check_box(L, 1);
   const char *key = luaL_tolstring(L, 2, NULL);
 
-  lua_settop(L, 3);
   if (strcmp(key, "data") != 0)
     return luaL_error(L, "%s.%s cannot be assigned; only data can",
                       box->is_conn ? "conn" : "agent", key);
+  lua_settop(L, 3);
   lua_setiuservalue(L, 1, 1);
   return 0;
 }

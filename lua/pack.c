@@ -15,6 +15,7 @@ struct bytes {
   char *text;
   size_t size;
   size_t room;
+  size_t limit; /* one string in many places is many strings here */
 };
 
 enum tag {
@@ -32,7 +33,7 @@ enum tag {
 static const char *add(struct bytes *bytes, const void *from, size_t size) {
   if (bytes->room - bytes->size < size) {
     size_t room = bytes->room * 2 + size + 256;
-    char *more = realloc(bytes->text, room);
+    char *more = room <= bytes->limit ? realloc(bytes->text, room) : NULL;
 
     if (more == NULL)
       return "more than memory holds";
@@ -114,7 +115,8 @@ static const char *add_value(lua_State *L, int index, struct bytes *bytes,
 }
 
 void *relay__lua_pack(lua_State *L, int index, size_t *size, const char **why) {
-  struct bytes bytes = {NULL, 0, 0};
+  struct bytes bytes = {.limit =
+                            relay__lua_policy_of(L)->lua->options.memory_bytes};
 
   *why = add_value(L, index, &bytes, 0);
   if (*why != NULL) {

@@ -121,7 +121,7 @@ struct task {
   char host[256];
 };
 
-/* A fresh one, or NULL without memory. */
+/* A fresh one; or NULL without memory, and the policy's `error` says so. */
 struct task *relay__lua_task_take(struct policy *policy, enum hook hook);
 /* Runs it, from its start or from its wait. True: it ended. */
 bool relay__lua_task_run(struct task *task);
@@ -130,6 +130,8 @@ void relay__lua_task_start(struct task *task);
 /* As above if this use of it still waits. */
 void relay__lua_task_wake(struct task *task, uint64_t generation);
 void relay__lua_task_release(struct task *task);
+/* One handle or request less; frees a closed task with the last. */
+void relay__lua_task_unhold(struct task *task);
 /* Ends it where it stands, without on_end. */
 void relay__lua_task_kill(struct task *task);
 /* Fails it after so long, unless it has ended. */
@@ -156,14 +158,25 @@ struct listen {
 };
 #define LISTENS_MAX 64
 
+/* CPU time of one entry into the script. */
+struct budget {
+  uint64_t limit_ns;
+  uint64_t began_ns; /* 0: not yet looked at */
+  uint64_t began_cpu_ns;
+  bool is_over;
+};
+
 struct policy {
   struct relay_lua *lua;
   struct policy *next; /* retired ones */
   lua_State *L;
   size_t memory_bytes;
-  bool uncapped;     /* within luv: see there */
-  uint64_t limit_ns; /* of this entry */
-  uint64_t entry_ns; /* 0: not yet looked at */
+  bool uncapped; /* within luv: see there */
+  bool is_full;  /* something did not fit */
+  uint64_t starved_until_ms;
+  struct budget budget;
+  lua_State *thread; /* the innermost coroutine; NULL: none */
+  bool is_stuck;     /* it was resumed where no wait passes through */
   int hooks[HOOK_COUNT];
   int boxes; /* a table: id to box */
   struct task *tasks;
@@ -173,6 +186,7 @@ struct policy {
   struct task *current;
   struct every *everies;
   struct luv *luv; /* NULL: the script did not ask for it */
+  unsigned every_count;
   uint64_t next_every;
   struct socket *sockets; /* those with a descriptor */
   unsigned socket_count;
@@ -192,6 +206,10 @@ struct policy {
   bool ticking;
   uv_timer_t drain;
   char error[ERROR_MAX]; /* the last failure, with its traceback */
+#ifdef RELAY_LUA_STRESS
+  size_t asked; /* since one was refused by way of a test */
+  bool refused; /* the last one was */
+#endif
 };
 
 /* The one that Lua was entered for; outside of any entry, the one in force.
@@ -219,10 +237,17 @@ int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms);
 void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms);
 void relay__lua_budget_arm(const struct policy *policy, lua_State *L);
+/* Collects what an entry left that found no memory. When next to nothing is
+   free then, the script is let alone for a while: every object it makes would
+   have Lua collect in vain. */
+void relay__lua_relieve(struct policy *policy);
+bool relay__lua_is_starved(const struct policy *policy);
 /* A message handler: adds a traceback to whatever was thrown. */
 int relay__lua_traceback(lua_State *L);
 /* Takes the error on top of the stack into the policy's `error`. */
 void relay__lua_keep_error(struct policy *policy, lua_State *L);
+/* Closes its to-be-closed variables; an error is left on its stack. */
+void relay__lua_close_thread(lua_State *co, lua_State *from);
 /* Cuts the traceback off. */
 void relay__lua_first_line(char *text);
 

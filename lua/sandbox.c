@@ -37,6 +37,33 @@ static int safe_setmetatable(lua_State *L) {
   return 1;
 }
 
+/* The handler is not called once time is up: no hook would end it then. */
+static int handle(lua_State *L) {
+  if (relay__lua_policy_of(L)->budget.is_over)
+    return 1;
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  return 1;
+}
+
+static int after_xpcall(lua_State *L, int status, lua_KContext context) {
+  (void)status;
+  (void)context;
+  return lua_gettop(L);
+}
+
+static int safe_xpcall(lua_State *L) {
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_pushvalue(L, 2);
+  lua_pushcclosure(L, handle, 1);
+  lua_replace(L, 2);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, after_xpcall);
+  return lua_gettop(L);
+}
+
 /* load, with mode "t" whatever was asked for. */
 static int safe_load(lua_State *L) {
   bool has_env = lua_gettop(L) >= 4;
@@ -116,6 +143,7 @@ static void wrap_global(lua_State *L, const char *name, lua_CFunction with) {
 
 static void restrict_libraries(lua_State *L) {
   wrap_global(L, "setmetatable", safe_setmetatable);
+  wrap_global(L, "xpcall", safe_xpcall);
   wrap_global(L, "load", safe_load);
   lua_register(L, "loadfile", safe_loadfile);
   lua_register(L, "dofile", safe_dofile);
@@ -124,6 +152,11 @@ static void restrict_libraries(lua_State *L) {
   remove_field(L, "os", "setlocale");
   remove_field(L, "io", "popen");
   remove_field(L, "package", "loadlib");
+  /* Files have a finalizer: it stays theirs. */
+  luaL_getmetatable(L, LUA_FILEHANDLE);
+  lua_pushliteral(L, LUA_FILEHANDLE);
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "searchers");
   lua_pushvalue(L, -2);

@@ -87,16 +87,25 @@ static struct task *make_task(struct policy *policy) {
   return task;
 }
 
+static struct task *no_memory(struct policy *policy) {
+  static const char text[] = "not enough memory";
+
+  memcpy(policy->error, text, sizeof(text));
+  return NULL;
+}
+
 struct task *relay__lua_task_take(struct policy *policy, enum hook hook) {
   struct task *task = policy->idle;
 
+  if (relay__lua_is_starved(policy))
+    return no_memory(policy);
   if (task != NULL) {
     policy->idle = task->next_idle;
     policy->idle_count--;
   } else {
     task = make_task(policy);
     if (task == NULL)
-      return NULL;
+      return no_memory(policy);
   }
   task->next_idle = NULL;
   if (task->co == NULL &&
@@ -129,14 +138,17 @@ static void drop_coroutine(struct task *task) {
   task->ref = LUA_NOREF;
 }
 
-static void on_task_closed(uv_handle_t *handle) {
-  struct task *task = handle->data;
+void relay__lua_task_unhold(struct task *task) {
   struct policy *policy = task->policy;
 
   if (--task->handles != 0)
     return;
   free(task);
   relay__lua_policy_unhold(policy);
+}
+
+static void on_task_closed(uv_handle_t *handle) {
+  relay__lua_task_unhold(handle->data);
 }
 
 static void close_task(struct task *task) {
@@ -206,30 +218,39 @@ static int resume(struct task *task, int count) {
   int status;
 
   policy->current = task;
+  policy->thread = task->co;
   task->running = true;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
   relay__lua_budget_arm(policy, task->co);
   status = lua_resume(task->co, policy->L, count, &count);
   task->running = false;
   policy->current = NULL;
+  policy->thread = NULL;
   relay__lua_leave(policy, before);
   relay__lua_luv_touch(policy);
+  if (policy->is_full)
+    relay__lua_wake_soon(policy->lua);
   return status;
 }
 
 static void reset_coroutine(struct task *task) {
   struct policy *policy = task->policy;
   struct policy *before = relay__lua_enter(policy);
+  struct task *current = policy->current;
+  struct budget budget = policy->budget;
+  lua_State *thread = policy->thread;
 
   end_wait(task, true);
   /* Its to-be-closed variables are closed here: within limits, and they may
-     not wait. */
+     not wait. It may be another task that runs. */
+  policy->current = NULL;
+  policy->thread = task->co;
   relay__lua_budget_begin(policy, policy->lua->options.budget_ms);
-#if LUA_VERSION_RELEASE_NUM >= 50406
-  lua_closethread(task->co, policy->L);
-#else
-  lua_resetthread(task->co);
-#endif
+  relay__lua_budget_arm(policy, task->co);
+  relay__lua_close_thread(task->co, policy->L);
+  policy->current = current;
+  policy->thread = thread;
+  policy->budget = budget;
   relay__lua_leave(policy, before);
   drop_coroutine(task);
 }

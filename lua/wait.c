@@ -18,12 +18,15 @@ bool relay__lua_is_waiting(lua_State *co) {
 }
 
 struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
-  struct task *task = relay__lua_policy_of(L)->current;
+  const struct policy *policy = relay__lua_policy_of(L);
+  struct task *task = policy->current;
 
-  if (task == NULL || !lua_isyieldable(L))
+  if (task == NULL || policy->is_stuck || !lua_isyieldable(L)) {
     luaL_error(L, "%s cannot wait here", what);
+    return NULL; /* never: it has raised */
+  }
   /* In a host's state coroutine.resume is not ours: a yield is what it sees. */
-  if (task->policy->lua->state != NULL && L != task->co)
+  if (policy->lua->state != NULL && L != task->co)
     luaL_error(L, "%s cannot wait in a coroutine within a hook", what);
   relay__lua_task_end_wait(task);
   return task;
@@ -70,11 +73,33 @@ static lua_State *check_coroutine(lua_State *L) {
 
 static int resume_on(lua_State *L, int status, lua_KContext context);
 
+/* What `co` cannot yield through L, it may not wait for. */
+static int enter(lua_State *L, lua_State *co, int count, int *results) {
+  struct policy *policy = relay__lua_policy_of(L);
+  lua_State *thread = policy->thread;
+  bool is_stuck = policy->is_stuck;
+  int status;
+
+  policy->thread = co;
+  policy->is_stuck = is_stuck || !lua_isyieldable(L);
+  status = lua_resume(co, L, count, results);
+  policy->thread = thread;
+  policy->is_stuck = is_stuck;
+  return status;
+}
+
+/* Whether it died of the hook that ends an entry. Hooks are off in it since,
+   so its to-be-closed variables could run for ever: they are left alone. */
+static bool ran_out_of_time(lua_State *co) {
+  return lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD &&
+         lua_gethookcount(co) == 1;
+}
+
 /* Resumes `co` with `count` arguments on its stack. -1: it failed, the error
    is on top of L; else its results are. */
 static int resume(lua_State *L, lua_State *co, int count, lua_KContext wraps) {
   int results;
-  int status = lua_resume(co, L, count, &results);
+  int status = enter(L, co, count, &results);
 
   if (status == LUA_YIELD && relay__lua_is_waiting(co)) {
     lua_settop(L, 1);
@@ -108,8 +133,9 @@ static int deliver(lua_State *L, lua_State *co, int results, bool wraps) {
     lua_insert(L, -2);
     return 2;
   }
-  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) {
-    lua_resetthread(co);
+  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD &&
+      !ran_out_of_time(co)) {
+    relay__lua_close_thread(co, L);
     lua_xmove(co, L, 1); /* the error, or one of closing its variables */
   }
   if (lua_type(L, -1) == LUA_TSTRING) {
@@ -171,6 +197,11 @@ static int coroutine_wrap(lua_State *L) {
 static int coroutine_close(lua_State *L) {
   if (relay__lua_is_waiting(check_coroutine(L)))
     return luaL_error(L, "cannot close a coroutine that waits");
+  if (ran_out_of_time(lua_tothread(L, 1))) {
+    lua_pushboolean(L, 0);
+    lua_pushliteral(L, "it ran out of CPU time");
+    return 2;
+  }
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
   lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);

@@ -29,6 +29,8 @@ mkdir -p "$logs"
 # Sanitizers cost time; tests ask this factor before they call something late.
 slow=1
 [ -z "$sanitized" ] || slow=4
+stressed=$(sed -n 's/^RELAY_LUA_STRESS:[^=]*=ON$/1/p' "$build/CMakeCache.txt")
+export RELAY_TEST_STRESSED="$stressed"
 export RELAY_TEST_BUILD="$build" RELAY_TEST_SLOW="${RELAY_TEST_SLOW:-$slow}"
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:exitcode=99}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:exitcode=99}"

@@ -56,10 +56,9 @@ end
 function policy.run(body, options)
   local path = policy.write("return { start = function() " .. body ..
     "\nprint('ran to the end') end }")
-  local command = { h.program("relay"), "0", "--check", "--script", path }
-  for key, value in pairs(options or {}) do
-    command[key] = value
-  end
+  local command = { h.program("relay"), "0", "--check", "--script", path,
+    table.unpack(options or {}) }
+  command.env = options and options.env
   local result = h.run(command)
   if result.status ~= 0 or
     not result.stderr:find("info ran to the end\n", 1, true) then

@@ -36,7 +36,8 @@ local REFUSED = {
     "policy.lua:2: relay has no 'slep' (did you mean 'sleep'?)",
   ["relay.sleep(1)"] = "policy.lua:1: relay.sleep cannot wait here",
   ["relay.resolve('x')"] = "policy.lua:1: relay.resolve cannot wait here",
-  ["coroutine.yield()"] = "attempt to yield from outside a coroutine",
+  ["coroutine.yield()"] =
+    "policy.lua: attempt to yield from outside a coroutine",
   ["relay.agents()"] =
     "policy.lua:1: there is no relay yet, or no more",
   ["setmetatable({}, { __gc = print })"] =

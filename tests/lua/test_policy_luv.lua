@@ -158,14 +158,15 @@ for name, case in pairs({
     while true do end end) end]], "of CPU time" },
   memory_bomb = { [[local t = {}
     while true do t[#t + 1] = ('x'):rep(1e6) .. #t end]],
-    "not enough memory" },
+    "not enough memory", { "--script-budget", "2s" } },
   error_after_a_wait = { "relay.sleep(0.01) error('late')", "1: late" },
   yield = { "coroutine.yield()", "a hook cannot yield" },
 }) do
   T["test_fault_" .. name] = function()
     local relay = relay_with("uv.new_timer():start(1, 0, function() " ..
       case[1] .. " end) local other = uv.new_timer() " ..
-      "other:start(60, 60, function() print('other') end) return {}")
+      "other:start(60, 60, function() print('other') end) return {}",
+      { table.unpack(case[3] or {}) })
     local agent = h.start_echoserver(relay)
     relay:wait_log("policy hook failed hook=luv [^\n]*" .. case[2])
     relay:wait_log("info other\n.*info other")

@@ -77,7 +77,7 @@ local refused = {
 
 for script, words in pairs(refused) do
   T["test_refused: " .. script] = function()
-    local result = check(script)
+    local result = check(script, { "--script-memory", "16M" })
     lu.assertEquals({ result.status, result.stdout }, { 1, "" })
     lu.assertStrContains(result.stderr, words)
   end
@@ -89,6 +89,13 @@ function T.test_a_bytecode_file_is_refused()
   local result = h.run({ h.program("relay"), "--check", "--script", path })
   lu.assertEquals(result.status, 1)
   lu.assertStrContains(result.stderr, "attempt to load a binary chunk")
+end
+
+function T.test_a_script_of_17_megabytes_is_refused()
+  local path = policy.write("return {} --" .. ("x"):rep(17 << 20))
+  local result = h.run({ h.program("relay"), "0", "--script", path })
+  lu.assertEquals({ result.status, result.stderr },
+    { 1, ("relay: %s: File too large\n"):format(path) })
 end
 
 function T.test_no_such_file()

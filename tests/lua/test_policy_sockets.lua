@@ -23,7 +23,7 @@ function T.test_as_luasocket()
     local text = loadfile(%q)()
     local file = io.open(%q, "w")
     file:write(text, "\n")
-    file:close()]]):format(scenario, ours))
+    file:close()]]):format(scenario, ours), { "--script-budget", "2s" })
   lu.assertTrue(select(2, plain:gsub("\n", "\n")) > 250)
   lu.assertEquals(h.read_file(ours), plain)
 end
@@ -437,7 +437,7 @@ for how in pairs(ways_to_wait) do
     end_a_wait(how, function(visitor, relay)
       lu.assertEquals({ visitor:recv_all() }, { "", "reset" })
       relay:wait_log("visitor closed [^\n]*reason=hook")
-    end, { "--hook-visitor", "200ms" })
+    end, { "--hook-visitor", "200ms", "--script-budget", "2s" })
   end
 end
 

@@ -152,7 +152,9 @@ function load_policy.load(world, path, make_relay, modules)
   local ok
   ok, why = tasks.protect(policy, LOAD_MS, run, policy, globals)
   if not ok then
-    return nil, tasks.first_line(why)
+    why = tasks.first_line(why)
+    return nil, why:find(policy.path, 1, true) and why or
+      policy.path .. ": " .. why
   end
   return policy
 end

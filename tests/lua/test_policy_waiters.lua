@@ -1,0 +1,68 @@
+-- SPDX-License-Identifier: MIT
+--
+-- A hook that waits holds up nobody but who it is about.
+
+local lu = require("luaunit")
+local h = require("harness")
+local policy = require("policy")
+
+local T = { limit = 60 }
+
+local WAITERS <const> = 100
+local PATIENT <const> = "127.0.0.66"
+
+-- What a waiter's hook does for a second.
+local waits = {
+  sleep = "relay.sleep(1)",
+  resolve = [[local began = relay.now()
+    repeat assert(relay.resolve("localhost")) relay.sleep(0.02)
+    until relay.now() - began >= 1]],
+  coroutines = [[local wrapped = coroutine.wrap(function()
+      for _ = 1, 10 do relay.sleep(0.1) coroutine.yield() end
+    end)
+    for _ = 1, 10 do wrapped() end]],
+}
+
+local function waiters_of(agent)
+  local waiters = {}
+  for i = 1, WAITERS do
+    waiters[i] = h.connect(agent, { from = PATIENT })
+    waiters[i]:send("slow")
+    waiters[i]:shutdown()
+  end
+  return waiters
+end
+
+for name, body in pairs(waits) do
+  -- All of it within the second that the waiters wait, or one of them would
+  -- have its answer.
+  T["test_nobody_is_held_up_by_" .. name] = function()
+    local relay, agent = policy.scene(([[local n = 0
+      return { visitor = function(conn)
+        if conn.addr ~= %q then return end
+        n = n + 1
+        if n == %d then print("all wait") end
+        %s
+      end }]]):format(PATIENT, WAITERS, body), { "--hook-visitor", "30s" })
+    local live = h.connect(agent)
+    local waiters = waiters_of(agent)
+    relay:wait_log("all wait")
+    for _ = 1, 200 do
+      live:send("x")
+      lu.assertEquals(live:recv_exact(1), "x")
+    end
+    for _ = 1, 20 do
+      lu.assertEquals(policy.ask(agent, "quick"), "quick")
+    end
+    for i = 1, WAITERS do
+      lu.assertFalse(waiters[i]:wait("r", 0), i)
+    end
+    for i = 1, WAITERS do
+      lu.assertEquals(waiters[i]:recv_all(), "slow")
+      waiters[i]:close()
+    end
+    live:close()
+  end
+end
+
+return T
