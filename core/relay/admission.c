@@ -42,7 +42,12 @@ static void on_deadline(struct deadline *deadline) {
     refuse(session, RELAY_EDENIED, "the policy took too long");
 }
 
-static int allowed_port(const struct relay *relay, unsigned port) {
+static int allowed_port(const struct session *session, unsigned port) {
+  const struct relay *relay = session->relay;
+  const struct token *token = relay__trust_token(relay, session->token_id);
+
+  if (token != NULL && token->ports_count != 0)
+    return relay__token_allows_port(token, port) ? 0 : RELAY_EPORT_REFUSED;
   if (relay->options.port_lo != 0)
     return port >= relay->options.port_lo && port <= relay->options.port_hi
                ? 0
@@ -58,7 +63,7 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
   if (port > 65535)
     err = RELAY_EPORT_REFUSED;
   else if (port != 0 && given->port == 0)
-    err = allowed_port(session->relay, port);
+    err = allowed_port(session, port);
   if (err == 0)
     err = relay__lease_open(session, port, given->host, given->share != 0);
   if (err == 0)
@@ -97,6 +102,23 @@ static void ask_allocate(struct session *session) {
                         session->relay->options.hook_agent_ms);
 }
 
+/* A ticket is worth nothing to whom it was not given. */
+static bool is_owner(const struct session *session, const struct lease *lease) {
+  const char *id = session->token_id != NULL ? session->token_id : "";
+
+  return strcmp(lease->token_id, id) == 0;
+}
+
+static bool has_room(const struct session *session) {
+  const struct relay *relay = session->relay;
+  const struct token *token = relay__trust_token(relay, session->token_id);
+  unsigned limit = token != NULL && token->leases != 0
+                       ? token->leases
+                       : relay->options.max_leases_per_owner;
+
+  return relay__lease_count(session) < limit;
+}
+
 static void on_authenticated(struct session *session,
                              const struct verdict *verdict) {
   struct relay *relay = session->relay;
@@ -109,12 +131,11 @@ static void on_authenticated(struct session *session,
   }
   session->admitted = true;
   lease = relay__lease_find(relay, session->resume);
-  if (lease != NULL) {
+  if (lease != NULL && is_owner(session, lease)) {
     relay__lease_attach(lease, session);
     if (!session->ended)
       relay__session_establish(session, true);
-  } else if (relay__lease_count(relay, session->from_host) >=
-             relay->options.max_leases_per_owner) {
+  } else if (!has_room(session)) {
     refuse(session, RELAY_EQUOTA, relay_strerror(RELAY_EQUOTA));
   } else {
     ask_allocate(session);
@@ -186,6 +207,20 @@ static int enroll(struct session *session) {
   return err;
 }
 
+/* A policy that can decide does; without, the tokens file. */
+static void authenticate(struct session *session) {
+  struct relay *relay = session->relay;
+  const char *refusal = relay__trust_refusal(relay, session->token_id);
+  struct verdict verdict;
+
+  if (relay->policy.auth == NULL && refusal != NULL)
+    refuse(session, RELAY_EDENIED, refusal);
+  else if (relay__ask_auth(session, &verdict))
+    on_authenticated(session, &verdict);
+  else if (!session->ended)
+    relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
+}
+
 /* Whether one more agent finds room: the connection is here already, its
    listener is to come. */
 static int find_room(struct relay *relay) {
@@ -198,9 +233,9 @@ static int find_room(struct relay *relay) {
 }
 
 void relay__session_start(struct relay *relay, struct stream *stream,
-                          const struct wire_message *listen, const char *from) {
+                          const struct wire_message *listen, const char *from,
+                          const char *token_id) {
   struct session *session = calloc(1, sizeof(*session));
-  struct verdict verdict;
   unsigned from_port;
   int err = find_room(relay);
 
@@ -213,6 +248,10 @@ void relay__session_start(struct relay *relay, struct stream *stream,
   session->number = ++relay->next_id;
   session->started_ms = relay__now_ms(relay);
   memcpy(session->from, from, strlen(from) + 1);
+  if (token_id != NULL) {
+    memcpy(session->token_text, token_id, strlen(token_id) + 1);
+    session->token_id = session->token_text;
+  }
   link_init(&session->waiting);
   link_append(&relay->sessions, &session->link);
   relay->stats.agents++;
@@ -229,8 +268,6 @@ void relay__session_start(struct relay *relay, struct stream *stream,
     err = relay__stream_watch(stream, 0);
   if (err != 0)
     refuse(session, err > RELAY_EPROTO ? RELAY_EBUSY : err, NULL);
-  else if (relay__ask_auth(session, &verdict))
-    on_authenticated(session, &verdict);
-  else if (!session->ended)
-    relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
+  else
+    authenticate(session);
 }

@@ -116,7 +116,7 @@ static void dispatch(struct handshake *handshake,
   }
   switch (message->verb) {
   case WIRE_LISTEN:
-    relay__session_start(relay, release(handshake), message, from);
+    relay__session_start(relay, release(handshake), message, from, NULL);
     break;
   case WIRE_ACCEPT:
     join_visitor(relay, release(handshake), message, from);

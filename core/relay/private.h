@@ -20,6 +20,7 @@
 #include "net/listener.h"
 #include "net/plane.h"
 #include "relay/registry.h"
+#include "relay/tokens.h"
 #include "wire/address.h"
 #include "wire/log.h"
 
@@ -62,6 +63,11 @@ struct relay {
   struct registry registry;
   struct asking *asking;
   uint64_t next_id;
+
+  struct tokens *tokens; /* NULL: it is open */
+  char *tokens_path;
+  struct deadline tokens_due; /* looks for those that expire */
+  int64_t tokens_expire;      /* when the next does, seconds since 1970 */
 
   struct link handshakes;
   struct link sessions;
@@ -109,6 +115,8 @@ struct session {
   struct entry by_number;
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
+  const char *token_id; /* what it has proven; NULL: nothing */
+  char token_text[TOKEN_ID_MAX + 1];
   struct question question;
   unsigned attempt;      /* of allocate */
   struct stream *stream; /* until the channel has it */
@@ -164,6 +172,7 @@ struct lease {
   bool ended;
   char host[HOST_MAX_LENGTH + 1]; /* what the agent is told */
   char owner[ADDRESS_HOST_MAX];
+  char token_id[TOKEN_ID_MAX + 1]; /* its owner's; "": none */
   char ticket[WIRE_ID_LENGTH + 1];
   char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
   struct session *session;           /* NULL while in grace */
@@ -261,9 +270,11 @@ void relay__refuse(struct relay *relay, struct stream *stream, int error,
                    const char *reason);
 
 /* ---- admission.c ------------------------------------------------------ */
-/* Takes the stream over. */
+/* Takes the stream over. `token_id` is that of the token whose key the agent
+   has proven to have; NULL: none. */
 void relay__session_start(struct relay *relay, struct stream *stream,
-                          const struct wire_message *listen, const char *from);
+                          const struct wire_message *listen, const char *from,
+                          const char *token_id);
 void relay__session_decide(struct session *session,
                            const relay_verdict *verdict);
 
@@ -292,11 +303,22 @@ void relay__waiting_retire(struct session *session);
 struct stream *relay__waiting_take(struct session *session,
                                    struct visitor *visitor);
 
+/* ---- trust.c ---------------------------------------------------------- */
+int relay__trust_init(struct relay *relay);
+void relay__trust_free(struct relay *relay);
+/* The token, as the file has it now; NULL: none such, and for a NULL id. */
+const struct token *relay__trust_token(const struct relay *relay,
+                                       const char *id);
+/* Why whoever has proven this token (NULL: none) gets no address; NULL: it
+   does. */
+const char *relay__trust_refusal(const struct relay *relay, const char *id);
+
 /* ---- gate.c ----------------------------------------------------------- */
-/* port 0: the next free one; host NULL: as the relay listens. 0, or why not
-   (UV_EADDRINUSE, RELAY_ENO_PORT, …). */
+/* port 0: the next free one that the token may have; NULL: the relay's; host
+   NULL: as the relay listens. 0, or why not (UV_EADDRINUSE, RELAY_ENO_PORT,
+   …). */
 int relay__gate_open(struct relay *relay, const char *host, unsigned port,
-                     struct gate **out);
+                     const struct token *token, struct gate **out);
 struct gate *relay__gate_find(struct relay *relay, unsigned port);
 /* Closes the listener; unjoined visitors are reset, joined ones too unless
    spared. */
@@ -306,6 +328,8 @@ void relay__gate_stop_listening(struct gate *gate);
 typedef void (*visitor_call_fn)(struct visitor *visitor, void *subject);
 void relay__gate_each_visitor(struct gate *gate, visitor_call_fn call,
                               void *subject);
+/* How many visitors it takes: as the relay does, or its leases' tokens. */
+unsigned relay__gate_capacity(const struct gate *gate);
 /* The lease to serve a visitor: of the agent chosen, else of the one with the
    fewest; NULL while no agent is there. */
 struct lease *relay__gate_pick(struct gate *gate, uint64_t chosen);
@@ -316,7 +340,11 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
                       bool share);
 /* The lease a ticket is for, or NULL. */
 struct lease *relay__lease_find(struct relay *relay, const char *ticket);
-unsigned relay__lease_count(const struct relay *relay, const char *owner);
+/* How many leases the owner of this session has: its token, or else its
+   address. */
+unsigned relay__lease_count(const struct session *session);
+/* Most visitors at a time as its token has it; 0: no such limit. */
+unsigned relay__lease_capacity(const struct lease *lease);
 /* A session takes the lease up; one that has it is replaced. */
 void relay__lease_attach(struct lease *lease, struct session *session);
 /* The session is gone; the address is kept for the grace time. */

@@ -169,6 +169,7 @@ static void on_plane_empty(struct plane *plane) {
 
   if (!relay->closing)
     return;
+  relay__trust_free(relay);
   free(relay);
   if (on_close != NULL)
     on_close(data);
@@ -253,6 +254,10 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
     err = relay__policy_init(relay);
   else
     relay__deadline_init(&relay->tick, &relay->plane, NULL);
+  if (err == 0)
+    err = relay__trust_init(relay);
+  else
+    relay__deadline_init(&relay->tokens_due, &relay->plane, NULL);
   if (err == 0)
     err = listen_for_agents(relay);
   if (err != 0)
@@ -343,5 +348,6 @@ void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
   relay__deadline_close(&r->resume, NULL);
   relay__deadline_close(&r->drain, NULL);
   relay__deadline_close(&r->tick, NULL);
+  relay__deadline_close(&r->tokens_due, NULL);
   relay__plane_close(&r->plane);
 }
