@@ -33,6 +33,7 @@ struct program {
 #ifdef RELAY_WITH_LUA
   struct script script;
 #endif
+  struct trust trust;
   unsigned ports[2];
   int mode;
   uint64_t rcvbuf_bytes;
@@ -307,7 +308,7 @@ static int parse(struct program *self, int argc, char **argv) {
   list_addresses(self, addresses);
   list_caps(self, caps);
   list_times(self, times);
-  trust_list(&self->options, trust);
+  trust_list(&self->trust, &self->options, trust);
   self->cli.tables[0] = addresses;
   self->cli.tables[1] = caps;
   self->cli.tables[2] = times;
@@ -335,7 +336,9 @@ static int parse(struct program *self, int argc, char **argv) {
     status = check_dial(self);
   if (status == CLI_GO)
     status = check_times(self);
-  return status != CLI_GO ? status : trust_check(&self->cli, &self->options);
+  if (status == CLI_GO)
+    status = trust_take(&self->trust, &self->cli, &self->options);
+  return status;
 }
 
 /* A script is loaded on the loop, so that is there first. */

@@ -10,11 +10,17 @@
 
 #include "cli.h"
 
-/* Fills a table, END included. */
-void trust_list(relay_options *options, struct cli_option *table);
+struct trust {
+  int penalties;
+};
 
-/* Whether the tokens file, if there is one, is as it should be. CLI_GO or a
-   status. */
-int trust_check(const struct cli *cli, const relay_options *options);
+/* Fills a table of options, its end included. */
+void trust_list(struct trust *trust, relay_options *options,
+                struct cli_option *table);
+
+/* Once the command line is read: takes what it said over, and looks whether
+   the tokens file, if there is one, is as it should be. CLI_GO or a status. */
+int trust_take(const struct trust *trust, const struct cli *cli,
+               relay_options *options);
 
 #endif

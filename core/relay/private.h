@@ -19,6 +19,7 @@
 #include "net/container.h"
 #include "net/listener.h"
 #include "net/plane.h"
+#include "relay/penalty.h"
 #include "relay/registry.h"
 #include "relay/tokens.h"
 #include "wire/address.h"
@@ -50,6 +51,22 @@ struct question {
   struct entry entry; /* listed while it is open */
 };
 
+/* Those that were refused, by kind: what is logged at once, and what is only
+   counted for a while. */
+#define COMPLAINT_KINDS 24
+
+struct complaint {
+  const char *what; /* static; NULL: none yet */
+  uint64_t logged_ms;
+  uint64_t count;              /* since then */
+  char from[ADDRESS_TEXT_MAX]; /* of the last of them */
+};
+
+struct complaints {
+  struct complaint kinds[COMPLAINT_KINDS];
+  struct deadline due;
+};
+
 struct relay {
   relay_options options; /* its texts point into the arrays below */
   char listen_host[HOST_MAX_LENGTH + 1];
@@ -68,8 +85,11 @@ struct relay {
   char *tokens_path;
   struct deadline tokens_due; /* looks for those that expire */
   int64_t tokens_expire;      /* when the next does, seconds since 1970 */
+  struct penalties penalties;
+  struct complaints complaints;
 
   struct link handshakes;
+  struct link refusals;
   struct link sessions;
   struct link gates;
   struct link leases;
@@ -100,11 +120,27 @@ struct relay {
 struct handshake {
   struct relay *relay;
   struct link link;
+  struct source *source;   /* NULL once it has proven a key */
+  struct link source_link; /* of the source's silent or speaking ones */
   struct stream *stream;
   struct deadline deadline;
+  uint64_t due_ms;
   char from[ADDRESS_TEXT_MAX];
   size_t length;
   char line[WIRE_LINE_MAX];
+};
+
+/* An answer to a fault, which waits. The connection has proven nothing still,
+   and gives way to any other. */
+struct refusal {
+  struct relay *relay;
+  struct link link;
+  struct source *source;
+  struct link source_link;
+  struct stream *stream;
+  struct deadline deadline;
+  int error;
+  const char *reason;
 };
 
 /* An agent's control connection. */
@@ -265,9 +301,32 @@ bool relay__handshake_admit(struct listener *listener);
 void relay__handshake_start(struct listener *listener, struct stream *stream,
                             const struct sockaddr *from);
 void relay__handshake_end(struct handshake *handshake);
+/* It has proven a key: it is no stranger any more, its source no suspect. */
+void relay__handshake_prove(struct handshake *handshake);
+/* It was at fault, `what` is for the log, static, and is told who it was from.
+   The answer, `error` and `reason` (static or NULL), waits as its source
+   deserves. Ends the handshake. */
+void relay__handshake_fail(struct handshake *handshake, int error,
+                           const char *reason, const char *what);
+/* One connection that had proven nothing is gone, or has. */
+void relay__unproven_left(struct relay *relay);
 /* Says ERR and closes in order. Takes the stream over. */
 void relay__refuse(struct relay *relay, struct stream *stream, int error,
                    const char *reason);
+
+/* ---- refusal.c -------------------------------------------------------- */
+/* Says ERR after `ms`. Takes over the stream, and a hold of the source. */
+void relay__refusal_start(struct relay *relay, struct source *source,
+                          struct stream *stream, uint64_t ms, int error,
+                          const char *reason);
+/* By reset, without an answer. */
+void relay__refusal_end(struct refusal *refusal);
+
+/* ---- complaints.c ----------------------------------------------------- */
+void relay__complaints_init(struct relay *relay);
+/* Somebody was refused. Where penalties are in force, one record a second is
+   made of each kind. */
+void relay__complain(struct relay *relay, const char *from, const char *what);
 
 /* ---- admission.c ------------------------------------------------------ */
 /* Takes the stream over. `token_id` is that of the token whose key the agent

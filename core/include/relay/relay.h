@@ -134,6 +134,12 @@ typedef struct relay_policy {
 
 /* ---- the relay -------------------------------------------------------- */
 
+typedef enum relay_penalties {
+  RELAY_PENALTIES_AUTO, /* where there is a tokens file */
+  RELAY_PENALTIES_ON,
+  RELAY_PENALTIES_OFF
+} relay_penalties;
+
 typedef struct relay_options {
   size_t size;
 
@@ -189,6 +195,15 @@ typedef struct relay_options {
   const char *tokens; /* path of the tokens file; NULL: open to anyone. With
                          one, whoever has no token is refused, unless the
                          policy has a hook `auth`, which then decides */
+
+  /* Against those who have proven no key. Penalties: the more often lines that
+     are none, or wrong keys, come from one source (an IPv4 address, or an IPv6
+     /64), the longer each waits for its answer; then there is none. */
+  relay_penalties penalties;
+  uint64_t penalty_ms;              /* the longest wait */
+  uint64_t penalty_half_life_ms;    /* half is forgotten; 0: nothing is */
+  unsigned max_unproven_per_source; /* 0: where penalties are in force a
+                                       quarter of max_unproven, else all */
 } relay_options;
 
 /* Fills every option with its default. `size` is sizeof(relay_options) as the
