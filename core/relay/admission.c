@@ -30,6 +30,16 @@ static void refuse(struct session *session, int error, const char *text) {
   relay__refuse(relay, stream, error, error == RELAY_EDENIED ? NULL : text);
 }
 
+/* One who has no good token: `why` is for the log only. */
+static void refuse_stranger(struct session *session, const char *why) {
+  struct relay *relay = session->relay;
+  struct stream *stream = session->stream;
+
+  relay__session_withdraw(session, RELAY_EDENIED);
+  relay__deadline_close(&session->deadline, relay__session_free);
+  relay__refuse_stranger(relay, stream, session->from, RELAY_EDENIED, why);
+}
+
 static void on_deadline(struct deadline *deadline) {
   struct session *session = container_of(deadline, struct session, deadline);
 
@@ -124,8 +134,15 @@ static void on_authenticated(struct session *session,
   struct relay *relay = session->relay;
   struct lease *lease;
 
-  if (verdict->given.answer != RELAY_ALLOW) { /* or an answer to what nobody
-                                                 asked: that is no yes */
+  if (verdict->given.answer == RELAY_ABSTAIN) {
+    const char *refusal = relay__trust_refusal(relay, session->token_id);
+
+    if (refusal != NULL) {
+      refuse_stranger(session, refusal);
+      return;
+    }
+  } else if (verdict->given.answer != RELAY_ALLOW) { /* or an answer to what
+                                                 nobody asked: that is no yes */
     refuse(session, RELAY_EDENIED, verdict->given.reason);
     return;
   }
@@ -207,20 +224,6 @@ static int enroll(struct session *session) {
   return err;
 }
 
-/* A policy that can decide does; without, the tokens file. */
-static void authenticate(struct session *session) {
-  struct relay *relay = session->relay;
-  const char *refusal = relay__trust_refusal(relay, session->token_id);
-  struct verdict verdict;
-
-  if (relay->policy.auth == NULL && refusal != NULL)
-    refuse(session, RELAY_EDENIED, refusal);
-  else if (relay__ask_auth(session, &verdict))
-    on_authenticated(session, &verdict);
-  else if (!session->ended)
-    relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
-}
-
 /* Whether one more agent finds room: the connection is here already, its
    listener is to come. */
 static int find_room(struct relay *relay) {
@@ -236,6 +239,7 @@ void relay__session_start(struct relay *relay, struct stream *stream,
                           const struct wire_message *listen, const char *from,
                           const char *token_id) {
   struct session *session = calloc(1, sizeof(*session));
+  struct verdict verdict;
   unsigned from_port;
   int err = find_room(relay);
 
@@ -268,6 +272,8 @@ void relay__session_start(struct relay *relay, struct stream *stream,
     err = relay__stream_watch(stream, 0);
   if (err != 0)
     refuse(session, err > RELAY_EPROTO ? RELAY_EBUSY : err, NULL);
-  else
-    authenticate(session);
+  else if (relay__ask_auth(session, &verdict))
+    on_authenticated(session, &verdict);
+  else if (!session->ended)
+    relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
 }

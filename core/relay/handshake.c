@@ -102,21 +102,35 @@ void relay__refuse(struct relay *relay, struct stream *stream, int error,
 /* ---- faults ----------------------------------------------------------- */
 
 /* The time to the answer, as relay__source_fault says. */
-static uint64_t note_fault(struct handshake *handshake, const char *what) {
-  struct relay *relay = handshake->relay;
-  struct source *source = handshake->source;
+static uint64_t note_fault(struct relay *relay, struct source *source,
+                           const char *from, const char *what) {
   uint64_t delay = 0;
 
-  relay__complain(relay, handshake->from, what);
+  relay__complain(relay, from, what);
   if (source != NULL)
     delay =
         relay__source_fault(&relay->penalties, source, relay__now_ms(relay));
   if (delay == PENALTY_REFUSE && !source->told) {
     source->told = true;
-    relay__complain(relay, handshake->from,
+    relay__complain(relay, from,
                     "too many faults: it gets no answer for a while");
   }
   return delay;
+}
+
+/* Takes over the stream, and a hold of the source if there is a delay. */
+static void answer(struct relay *relay, struct stream *stream,
+                   struct source *source, uint64_t delay, int error,
+                   const char *reason) {
+  if (delay == PENALTY_REFUSE) {
+    relay->stats.refused_total++;
+    relay__source_release(&relay->penalties, source);
+    relay__stream_close(stream);
+  } else if (delay != 0) {
+    relay__refusal_start(relay, source, stream, delay, error, reason);
+  } else {
+    relay__refuse(relay, stream, error, reason);
+  }
 }
 
 void relay__handshake_fail(struct handshake *handshake, int error,
@@ -125,18 +139,31 @@ void relay__handshake_fail(struct handshake *handshake, int error,
   struct source *source = handshake->source;
   uint64_t now = relay__now_ms(relay);
   uint64_t left = handshake->due_ms > now ? handshake->due_ms - now : 0;
-  uint64_t delay = note_fault(handshake, what);
+  uint64_t delay = note_fault(relay, source, handshake->from, what);
 
-  if (delay == PENALTY_REFUSE) {
-    relay->stats.refused_total++;
-    relay__handshake_end(handshake);
-  } else if (delay == 0 || left == 0 || handshake->stream->reset) {
-    relay__refuse(relay, release(handshake), error, reason);
-  } else {
-    source->held++; /* for the refusal */
-    relay__refusal_start(relay, source, release(handshake),
-                         delay < left ? delay : left, error, reason);
-  }
+  if (delay != PENALTY_REFUSE && (delay > left || handshake->stream->reset))
+    delay = handshake->stream->reset ? 0 : left;
+  if (delay != 0)
+    source->held++;
+  answer(relay, release(handshake), source, delay, error, reason);
+}
+
+void relay__refuse_stranger(struct relay *relay, struct stream *stream,
+                            const char *from, int error, const char *what) {
+  char host[ADDRESS_HOST_MAX] = "";
+  struct sockaddr_storage address;
+  struct source *source = NULL;
+  unsigned port = 0;
+  uint64_t delay;
+
+  relay__address_split(from, host, sizeof(host), &port);
+  if (relay__address_parse_host(host, port, &address) == 0)
+    source = relay__source_hold(&relay->penalties,
+                                (const struct sockaddr *)&address);
+  delay = note_fault(relay, source, from, what);
+  answer(relay, stream, source, delay, error, NULL);
+  if (delay == 0 && source != NULL)
+    relay__source_release(&relay->penalties, source);
 }
 
 static void refuse_bad(struct handshake *handshake, int error) {
@@ -149,7 +176,8 @@ static void push_out(struct link *link) {
   struct handshake *handshake =
       container_of(link, struct handshake, source_link);
 
-  note_fault(handshake, "it gave way to newer ones from its source");
+  note_fault(handshake->relay, handshake->source, handshake->from,
+             "it gave way to newer ones from its source");
   handshake->relay->stats.refused_total++;
   relay__handshake_end(handshake);
 }
@@ -212,10 +240,7 @@ static void dispatch(struct handshake *handshake,
   }
   switch (message->verb) {
   case WIRE_LISTEN:
-    if (relay->policy.auth == NULL && relay->tokens != NULL)
-      relay__handshake_fail(handshake, RELAY_EDENIED, NULL, "no token");
-    else
-      relay__session_start(relay, release(handshake), message, from, NULL);
+    relay__session_start(relay, release(handshake), message, from, NULL);
     break;
   case WIRE_ACCEPT:
     join_visitor(relay, release(handshake), message, from);
@@ -257,7 +282,8 @@ static void on_event(struct stream *stream, int events) {
   } else if (status < 0) {
     /* A connection that comes and goes is a port check, not a fault. */
     if (handshake->length != 0)
-      note_fault(handshake, "it ended before its first line did");
+      note_fault(handshake->relay, handshake->source, handshake->from,
+                 "it ended before its first line did");
     relay__handshake_end(handshake);
   } else {
     status = relay__wire_parse(&message, handshake->line, handshake->length);

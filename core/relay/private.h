@@ -308,6 +308,10 @@ void relay__handshake_prove(struct handshake *handshake);
    deserves. Ends the handshake. */
 void relay__handshake_fail(struct handshake *handshake, int error,
                            const char *reason, const char *what);
+/* The same of a connection that had gone further: from there, for the reason
+   `what`. Takes the stream over. */
+void relay__refuse_stranger(struct relay *relay, struct stream *stream,
+                            const char *from, int error, const char *what);
 /* One connection that had proven nothing is gone, or has. */
 void relay__unproven_left(struct relay *relay);
 /* Says ERR and closes in order. Takes the stream over. */

@@ -68,11 +68,12 @@ typedef struct relay_want {
 } relay_want;
 
 typedef enum relay_answer {
-  RELAY_ALLOW, /* go on; in allocate and visitor the core chooses */
-  RELAY_DENY,  /* with `reason` */
-  RELAY_PICK,  /* with `agent` (visitor, peek) or `port`/`host` (allocate) */
-  RELAY_NEED,  /* peek only: call again when `need` bytes are there */
-  RELAY_DEFER  /* settled later, by relay_settle with the call's number */
+  RELAY_ALLOW,  /* go on; in allocate and visitor the core chooses */
+  RELAY_DENY,   /* with `reason` */
+  RELAY_PICK,   /* with `agent` (visitor, peek) or `port`/`host` (allocate) */
+  RELAY_NEED,   /* peek only: call again when `need` bytes are there */
+  RELAY_DEFER,  /* settled later, by relay_settle with the call's number */
+  RELAY_ABSTAIN /* auth only: as without the hook; the tokens file decides */
 } relay_answer;
 
 /* One verdict for every hook that decides. Starts out all zero: ALLOW. Texts
@@ -102,7 +103,8 @@ typedef struct relay_policy {
   size_t size;
   void *data;
 
-  /* An agent identifies itself. NULL: let in. */
+  /* An agent identifies itself. NULL: the tokens file decides, without one
+     anybody is let in. */
   int (*auth)(void *data, uint64_t call, const relay_agent_info *agent,
               const relay_credentials *credentials, relay_verdict *verdict);
   /* An agent asks for an address. Called again, up to 16 times, while the
@@ -193,8 +195,8 @@ typedef struct relay_options {
   relay_log_level log_level; /* records below it are not made */
 
   const char *tokens; /* path of the tokens file; NULL: open to anyone. With
-                         one, whoever has no token is refused, unless the
-                         policy has a hook `auth`, which then decides */
+                         one, whoever has no good token is refused, unless
+                         the policy's `auth` decides */
 
   /* Against those who have proven no key. Penalties: the more often lines that
      are none, or wrong keys, come from one source (an IPv4 address, or an IPv6
