@@ -328,6 +328,43 @@ TEST(a_lease_takes_so_many_visitors) {
   finish(&h);
 }
 
+static int share_port(void *data, uint64_t call, const relay_agent_info *agent,
+                      const relay_want *want, relay_verdict *verdict) {
+  const struct host *h = data;
+
+  (void)call, (void)agent, (void)want;
+  verdict->answer = RELAY_PICK;
+  verdict->port = (unsigned)h->step;
+  verdict->share = 1;
+  return 0;
+}
+
+/* Where several agents share an address, who has as many as it may gets no
+   more, however few the others have. */
+TEST(a_full_lease_is_passed_over) {
+  int a, b, visitors[4];
+  struct host h;
+  unsigned port;
+
+  write_tokens("a " KEY "00 visitors=1\nb " KEY "00\n");
+  host_prepare(&h);
+  h.options.tokens = path;
+  h.step = (int)free_port();
+  h.policy.allocate = share_port;
+  CHECK_INT(0, relay_new(&h.relay, &h.loop, &h.options));
+  a = listen_as(&h, "a", "", &port);
+  b = listen_as(&h, "b", "", &port);
+  for (int i = 0; i < 4; i++) {
+    visitors[i] = visitor_open(port);
+    CHECK(strncmp("VISITOR ", hear(&h, i == 0 ? a : b), 8) == 0);
+  }
+  for (int i = 0; i < 4; i++)
+    close(visitors[i]);
+  close(a);
+  close(b);
+  finish(&h);
+}
+
 /* ---- no longer -------------------------------------------------------- */
 
 static void reload(struct host *h, const char *text) {
@@ -495,6 +532,7 @@ int main(void) {
   RUN(a_token_has_so_many_leases);
   RUN(the_relays_cap_counts_by_token);
   RUN(a_lease_takes_so_many_visitors);
+  RUN(a_full_lease_is_passed_over);
   RUN(who_lost_its_token_is_ended);
   RUN(a_lease_in_grace_is_ended_with_its_token);
   RUN(a_bad_file_changes_nothing);
