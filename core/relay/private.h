@@ -152,7 +152,6 @@ struct session {
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
   const char *token_id; /* what it has proven; NULL: nothing */
-  char token_text[TOKEN_ID_MAX + 1];
   struct question question;
   unsigned attempt;      /* of allocate */
   struct stream *stream; /* until the channel has it */
@@ -171,6 +170,8 @@ struct session {
   uint64_t waiting_last; /* highest n of a WAIT, and the 64 before it */
   uint64_t waiting_seen;
   unsigned pool; /* granted */
+
+  char token_text[TOKEN_ID_MAX + 1];
 
   /* What LISTEN said. */
   unsigned want_port;

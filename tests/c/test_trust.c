@@ -239,6 +239,8 @@ TEST(a_token_may_have_its_ports_only) {
             refused(&h, "a", words));
   close(listen_as(&h, "b", words, &ports[0]));
   CHECK_INT(other, ports[0]);
+  CHECK(strncmp("ERR code=port-refused ", refused(&h, "b", " port=22"), 22) ==
+        0);
   /* One that is asked for, and those that are chosen. */
   snprintf(words, sizeof words, " port=%u", second);
   fds[0] = listen_as(&h, "a", words, &ports[0]);
@@ -349,6 +351,7 @@ TEST(a_full_lease_is_passed_over) {
   write_tokens("a " KEY "00 visitors=1\nb " KEY "00\n");
   host_prepare(&h);
   h.options.tokens = path;
+  h.options.dead_ms = 3600000; /* nobody is passed over for his silence */
   h.step = (int)free_port();
   h.policy.allocate = share_port;
   CHECK_INT(0, relay_new(&h.relay, &h.loop, &h.options));
