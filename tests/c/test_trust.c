@@ -518,6 +518,47 @@ TEST(a_hook_may_close_the_relay_meanwhile) {
   finish(&h);
 }
 
+/* ---- before it says what it wants -------------------------------------- */
+
+/* Who has proven a key takes up no place of those who have not, and the faults
+   of its source are forgotten. */
+TEST(who_has_proven_a_key_is_no_stranger) {
+  struct handshake *handshake;
+  struct host h;
+  int proven, other;
+
+  host_prepare(&h);
+  h.options.penalties = RELAY_PENALTIES_ON;
+  h.options.max_unproven = 1;
+  CHECK_INT(0, relay_new(&h.relay, &h.loop, &h.options));
+  for (int i = 0; i < 4; i++) {
+    int fd = visitor_open(relay_port(h.relay));
+
+    visitor_say(fd, "hello\n");
+    CHECK(strncmp("ERR code=protocol ", hear(&h, fd), 18) == 0);
+    close(fd);
+  }
+  proven = visitor_open(relay_port(h.relay));
+  UNTIL(&h, h.relay->stats.unproven == 1);
+  handshake = container_of(h.relay->handshakes.next, struct handshake, link);
+  CHECK_INT(4, relay__source_score(&h.relay->penalties, handshake->source,
+                                   relay__now_ms(h.relay)));
+  relay__handshake_prove(handshake);
+  relay__handshake_prove(handshake);
+  CHECK_INT(0, h.relay->stats.unproven);
+  CHECK(h.relay->penalties.sources == NULL);
+  other = visitor_open(relay_port(h.relay));
+  UNTIL(&h, h.relay->stats.unproven == 1);
+  visitor_say(proven, "RELAY/1 LISTEN\n");
+  CHECK(strncmp("OK ", hear(&h, proven), 3) == 0);
+  CHECK_INT(1, h.relay->stats.unproven);
+  visitor_say(other, "hello\n");
+  CHECK(strncmp("ERR code=protocol ", hear(&h, other), 18) == 0);
+  close(proven);
+  close(other);
+  finish(&h);
+}
+
 int main(void) {
   int fd;
 
@@ -542,6 +583,7 @@ int main(void) {
   RUN(new_settings_count_from_now_on);
   RUN(a_token_expires_in_time);
   RUN(a_hook_may_close_the_relay_meanwhile);
+  RUN(who_has_proven_a_key_is_no_stranger);
   unlink(path);
   return check_report();
 }
