@@ -77,7 +77,8 @@ is_there "$static" 'include/relay/relay.h' 'include/relay/agent.h' \
   bin/relay bin/expose bin/echoserver share/man/man1/relay.1 \
   share/man/man1/expose.1 share/man/man1/echoserver.1 \
   share/lua/5.4/relay/testing.lua share/lua/5.4/relay/testing/core.lua \
-  share/lua/5.4/relay/luacheck.lua share/lua/5.4/relay.d.lua
+  share/lua/5.4/relay/luacheck.lua share/lua/5.4/relay.d.lua \
+  share/man/man1/relay-token.1
 step 'bin/relay runs' "$static/bin/relay" --version
 step 'relay.testing loads a policy' env LUA_PATH="$static/share/lua/5.4/?.lua" \
   lua5.4 -e 'require("relay.testing").load("scripts/default.lua").stop()'

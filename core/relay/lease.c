@@ -79,12 +79,13 @@ static void choose_host(struct lease *lease, const struct session *session,
 }
 
 /* A gate of its own, at `host` (NULL: as the relay listens), or one that is
-   there and may be shared. */
+   there and may be shared. `token` NULL: the relay's own ports. */
 static int find_gate(struct relay *relay, const char *host, unsigned port,
-                     bool share, struct gate **gate) {
+                     const struct token *token, bool share,
+                     struct gate **gate) {
   *gate = port != 0 ? relay__gate_find(relay, port) : NULL;
   if (*gate == NULL)
-    return relay__gate_open(relay, host, port, gate);
+    return relay__gate_open(relay, host, port, token, gate);
   return (*gate)->declared || ((*gate)->shared && share) ? 0 : UV_EADDRINUSE;
 }
 
@@ -111,7 +112,8 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
   if (lease != NULL)
     err = relay__id_make(lease->ticket);
   if (err == 0)
-    err = find_gate(relay, NULL, port, share, &gate);
+    err = find_gate(relay, NULL, port,
+                    relay__trust_token(relay, session->token_id), share, &gate);
   if (err != 0) {
     free(lease);
     return err;
@@ -119,6 +121,7 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
   enter(lease, gate, share);
   choose_host(lease, session, host);
   memcpy(lease->owner, session->from_host, sizeof(lease->owner));
+  memcpy(lease->token_id, session->token_text, sizeof(lease->token_id));
   lease->session = session;
   session->lease = lease;
   relay__state_keep(lease);
@@ -146,13 +149,15 @@ int relay__lease_restore(struct relay *relay, const struct kept *kept) {
         copy_text(lease->file, sizeof(lease->file), kept->file) &&
                 copy_text(lease->host, sizeof(lease->host), kept->host) &&
                 copy_text(lease->owner, sizeof(lease->owner), kept->owner) &&
+                copy_text(lease->token_id, sizeof(lease->token_id),
+                          kept->token) &&
                 copy_text(lease->ticket, sizeof(lease->ticket), kept->ticket) &&
                 copy_text(lease->previous, sizeof(lease->previous),
                           kept->previous)
             ? 0
             : RELAY_EPROTO;
   if (err == 0)
-    err = find_gate(relay, kept->at, kept->port, kept->share, &gate);
+    err = find_gate(relay, kept->at, kept->port, NULL, kept->share, &gate);
   if (err != 0) {
     free(lease);
     return err;
@@ -181,16 +186,25 @@ struct lease *relay__lease_find(struct relay *relay, const char *ticket) {
   return found;
 }
 
-unsigned relay__lease_count(const struct relay *relay, const char *owner) {
+unsigned relay__lease_count(const struct session *session) {
+  const char *id = session->token_id;
   unsigned count = 0;
 
-  link_each(&relay->leases, link, next) {
+  link_each(&session->relay->leases, link, next) {
     struct lease *lease = container_of(link, struct lease, link);
 
-    if (strcmp(lease->owner, owner) == 0)
+    if (id != NULL ? strcmp(lease->token_id, id) == 0
+                   : lease->token_id[0] == '\0' &&
+                         strcmp(lease->owner, session->from_host) == 0)
       count++;
   }
   return count;
+}
+
+unsigned relay__lease_capacity(const struct lease *lease) {
+  const struct token *token = relay__trust_token(lease->relay, lease->token_id);
+
+  return token != NULL ? token->visitors : 0;
 }
 
 /* What a lost session was told of its unjoined visitors is void. */

@@ -47,11 +47,8 @@
   X(splice, EINTR, EAGAIN, EINVAL, ENOMEM, ECONNRESET, EPIPE, ETIMEDOUT,       \
     INJECT_SHORT)                                                              \
   X(write, EINTR, EAGAIN, EPIPE, INJECT_SHORT)                                 \
-  X(read, EIO, INJECT_SHORT)                                                   \
   X(mkdir, EACCES, ENOSPC, EROFS)                                              \
-  X(open, EACCES, EMFILE, ENFILE, ENOTDIR)                                     \
   X(openat, EACCES, EMFILE, ENOSPC, EROFS)                                     \
-  X(flock, EWOULDBLOCK, ENOLCK)                                                \
   X(fdopendir, ENOMEM)                                                         \
   X(renameat, EIO, ENOSPC)                                                     \
   X(unlinkat, EIO, EROFS)                                                      \
@@ -61,7 +58,18 @@
   X(uv_poll_init, ENOMEM, EEXIST, EPERM)                                       \
   X(uv_poll_start, ENOMEM, EEXIST)                                             \
   X(uv_random, EIO, EAGAIN, ENOSYS)                                            \
-  X(uv_getaddrinfo, ENOMEM, EINVAL)
+  X(uv_getaddrinfo, ENOMEM, EINVAL)                                            \
+  X(open, EMFILE, EACCES, ENOENT, EINTR)                                       \
+  X(fstat, EIO, ENOMEM)                                                        \
+  X(read, EINTR, EIO, INJECT_SHORT)                                            \
+  X(realpath, EACCES, EIO, ENOMEM)                                             \
+  X(flock, EINTR, EWOULDBLOCK, ENOLCK)                                         \
+  X(mkostemp, EACCES, ENOSPC, EMFILE)                                          \
+  X(fchmod, EPERM, EIO)                                                        \
+  X(fchown, EPERM, EIO)                                                        \
+  X(fsync, EIO, ENOSPC)                                                        \
+  X(rename, EACCES, EIO, ENOSPC)                                               \
+  X(HMAC, ENOMEM)
 
 enum inject_function {
 #define INJECT_ENUM(name, ...) INJECT_##name,
