@@ -133,10 +133,17 @@ static int ask(struct relay_lua *lua, struct event *event,
   return 0;
 }
 
+/* What a script that has no such hook answers. */
+static relay_answer without_hook(enum hook hook) {
+  return hook == HOOK_AUTH ? RELAY_ABSTAIN : RELAY_ALLOW;
+}
+
 static int question(struct relay_lua *lua, struct event *event,
                     relay_verdict *verdict) {
-  if (!has_hook(lua->policy, event->hook) && !lua->frozen)
+  if (!has_hook(lua->policy, event->hook) && !lua->frozen) {
+    verdict->answer = without_hook(event->hook);
     return 0;
+  }
   if (!is_busy(lua))
     return ask(lua, event, verdict);
   if (!enqueue(lua, event))
@@ -198,6 +205,7 @@ static void answer_queued(struct relay_lua *lua, struct event *event) {
   int err = 0;
 
   relay__lua_call_remove(lua, event->call);
+  verdict.answer = without_hook(event->hook);
   if (has_hook(lua->policy, event->hook))
     err = ask(lua, event, &verdict);
   if (verdict.answer == RELAY_DEFER && err == 0)

@@ -226,10 +226,12 @@ static bool is_unset(const struct cli_option *option) {
 }
 
 static void print_default(const struct cli_option *option) {
-  if (option->kind == CLI_FLAG)
+  bool unset = is_unset(option) && option->unset != NULL;
+
+  if (option->kind == CLI_FLAG || (unset && *option->unset == '\0'))
     return;
   printf(" (default: ");
-  if (is_unset(option) && option->unset != NULL)
+  if (unset)
     printf("%s", option->unset);
   else if (option->kind == CLI_TEXT)
     printf("%s", *(const char **)option->target);
@@ -260,6 +262,14 @@ static void print_option(const struct cli_option *option) {
   printf("\n");
 }
 
+static bool has_times(const struct cli *cli) {
+  for (size_t i = 0; cli->tables[i] != NULL; i++)
+    for (const struct cli_option *o = cli->tables[i]; o->name != NULL; o++)
+      if (o->kind == CLI_TIME)
+        return true;
+  return false;
+}
+
 static int print_help(const struct cli *cli) {
   printf("Usage: %s", cli->program);
   for (size_t i = 0; cli->operands[i] != NULL; i++)
@@ -270,7 +280,8 @@ static int print_help(const struct cli *cli) {
       print_option(o);
   printf("  --help%*sshow this and exit\n", HELP_COLUMN - 8, "");
   printf("  --version%*sshow the version and exit\n", HELP_COLUMN - 11, "");
-  printf("\nA time is 200ms, 5s, 2m or 1h; a plain number is seconds.\n");
+  if (has_times(cli))
+    printf("\nA time is 200ms, 5s, 2m or 1h; a plain number is seconds.\n");
   return CLI_OK;
 }
 

@@ -36,13 +36,14 @@ struct cli_option {
   enum cli_kind kind;
   void *target; /* holds the default before, shown by the help */
   const char *help;
-  const char *unset; /* what the help says of a default of 0 or NULL */
+  const char *unset; /* what the help says of a default of 0 or NULL; "": no
+                        word of it */
   uint64_t min;
   uint64_t max;
   const char *choices;
 };
 
-#define CLI_TABLES_MAX 4
+#define CLI_TABLES_MAX 5 /* NULL included */
 
 struct cli {
   const char *program;

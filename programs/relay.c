@@ -4,7 +4,7 @@
  * a command line: every option is a field of relay_options.
  *
  * SIGTERM drains and then ends; a second one, or SIGINT, ends at once. SIGHUP
- * reloads the policy script.
+ * reloads the policy script and the tokens file. `relay token` is in token.c.
  */
 #include <arpa/inet.h>
 #include <relay/relay.h>
@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "relay_trust.h"
+#include "token.h"
 #ifdef RELAY_WITH_LUA
 #include <relay/lua.h>
 
@@ -31,6 +33,7 @@ struct program {
 #ifdef RELAY_WITH_LUA
   struct script script;
 #endif
+  struct trust trust;
   unsigned ports[2];
   int mode;
   uint64_t rcvbuf_bytes;
@@ -72,13 +75,18 @@ static void on_drained(void *data) {
 }
 
 static void reload(struct program *self) {
+  bool has_any = self->options.tokens != NULL && self->relay != NULL;
+
+  if (has_any) /* the relay's log says how it went */
+    relay_reload_tokens(self->relay, NULL, 0);
 #ifdef RELAY_WITH_LUA
   if (self->script.lua != NULL && self->relay != NULL) {
     relay_lua_reload(self->script.lua);
     return;
   }
 #endif
-  cli_log_event(&self->log, RELAY_LOG_INFO, "nothing to reload", "", NULL);
+  if (!has_any)
+    cli_log_event(&self->log, RELAY_LOG_INFO, "nothing to reload", "", NULL);
 }
 
 static void on_signal(struct cli_run *run, int signal) {
@@ -137,7 +145,7 @@ static void open_relay(struct program *self) {
   }
 #endif
   host = relay_host(self->relay);
-  if (!self->has_policy)
+  if (!self->has_policy && self->options.tokens == NULL)
     cli_log_event(&self->log, RELAY_LOG_WARN, "open to anyone", "reason",
                   "no tokens are configured");
   cli_say("listening on %s%s%s:%u", open_bracket(host), host,
@@ -219,8 +227,6 @@ static void list_caps(struct program *self, struct cli_option *caps) {
        "visitors that wait while the agent is away", NULL, 0, 1000000, NULL},
       {"max-pool", "N", CLI_NUMBER, &o->max_pool,
        "idle data connections of one agent", NULL, 0, 1000000, NULL},
-      {"max-unproven", "N", CLI_NUMBER, &o->max_unproven,
-       "connections that have not said who they are", NULL, 1, 1000000, NULL},
       {"max-fds", "N", CLI_NUMBER, &o->max_fds, "descriptors in all",
        "what the system allows", 0, 10000000, NULL},
       END};
@@ -296,15 +302,17 @@ static int check_times(const struct program *self) {
 
 static int parse(struct program *self, int argc, char **argv) {
   struct cli_option addresses[OPTIONS_MAX], caps[OPTIONS_MAX],
-      times[OPTIONS_MAX];
+      times[OPTIONS_MAX], trust[OPTIONS_MAX];
   const char *operand;
 
   list_addresses(self, addresses);
   list_caps(self, caps);
   list_times(self, times);
+  trust_list(&self->trust, &self->options, trust);
   self->cli.tables[0] = addresses;
   self->cli.tables[1] = caps;
   self->cli.tables[2] = times;
+  self->cli.tables[3] = trust;
 #ifdef RELAY_WITH_LUA
   int status = script_parse(&self->script, &self->run.loop, &self->cli,
                             &self->log, argc, argv, &operand);
@@ -326,7 +334,11 @@ static int parse(struct program *self, int argc, char **argv) {
   status = check_listen(self);
   if (status == CLI_GO)
     status = check_dial(self);
-  return status != CLI_GO ? status : check_times(self);
+  if (status == CLI_GO)
+    status = check_times(self);
+  if (status == CLI_GO)
+    status = trust_take(&self->trust, &self->cli, &self->options);
+  return status;
 }
 
 /* A script is loaded on the loop, so that is there first. */
@@ -351,6 +363,8 @@ int main(int argc, char **argv) {
   static const char *const operands[] = {"PORT", NULL};
   struct program self;
 
+  if (argc > 1 && strcmp(argv[1], "token") == 0)
+    return token_main(argc - 1, argv + 1);
   memset(&self, 0, sizeof(self));
   relay_options_init(&self.options, sizeof(self.options));
   self.options.log = cli_log_record;

@@ -13,9 +13,10 @@ build=${1:?usage: tests/check_injection.sh BUILD}
 # Pure, or told by their result as often as by an error.
 pure='__errno_location _GLOBAL_OFFSET_TABLE_ in6addr_loopback memchr memcmp
   memcpy memmove memset snprintf vsnprintf strchr strcmp strcspn strlen strncmp
-  strrchr strspn strstr qsort inet_ntop inet_pton gmtime_r __stack_chk_fail'
-# They fail on what is not open or no clock, and so only by our own fault.
-sure='clock_gettime close closedir readdir'
+  strrchr strspn strstr qsort time inet_ntop inet_pton gmtime_r __stack_chk_fail'
+# They fail on what is not open, not there or no clock, and so only by our own
+# fault.
+sure='clock_gettime close closedir readdir unlink'
 # OpenSSL's of that kind.
 ssl='CRYPTO_memcmp ERR_pop_to_mark ERR_set_mark EVP_sha256 OPENSSL_cleanse'
 # OpenSSL's for TLS: test_tls_memory fails each allocation that is made in them,
@@ -37,7 +38,7 @@ tls='BIO_clear_flags BIO_free BIO_get_data BIO_meth_free BIO_meth_new
 # libuv's own: without a result, or only wrong if called wrongly.
 uv='uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active uv_now
   uv_poll_stop uv_timer_init uv_timer_start uv_timer_stop
-  uv_translate_sys_error uv_update_time'
+  uv_sleep uv_translate_sys_error uv_update_time'
 
 # The words between the parentheses of set(injected …).
 injected=$(sed -n '/^set(injected/,/)/p' tests/c/test_inject.cmake |

@@ -30,6 +30,16 @@ static void refuse(struct session *session, int error, const char *text) {
   relay__refuse(relay, stream, error, error == RELAY_EDENIED ? NULL : text);
 }
 
+/* One who has no good token: `why` is for the log only. */
+static void refuse_stranger(struct session *session, const char *why) {
+  struct relay *relay = session->relay;
+  struct stream *stream = session->stream;
+
+  relay__session_withdraw(session, RELAY_EDENIED);
+  relay__deadline_close(&session->deadline, relay__session_free);
+  relay__refuse_stranger(relay, stream, session->from, RELAY_EDENIED, why);
+}
+
 static void on_deadline(struct deadline *deadline) {
   struct session *session = container_of(deadline, struct session, deadline);
 
@@ -42,7 +52,12 @@ static void on_deadline(struct deadline *deadline) {
     refuse(session, RELAY_EDENIED, "the policy took too long");
 }
 
-static int allowed_port(const struct relay *relay, unsigned port) {
+static int allowed_port(const struct session *session, unsigned port) {
+  const struct relay *relay = session->relay;
+  const struct token *token = relay__trust_token(relay, session->token_id);
+
+  if (token != NULL && token->ports_count != 0)
+    return relay__token_allows_port(token, port) ? 0 : RELAY_EPORT_REFUSED;
   if (relay->options.port_lo != 0)
     return port >= relay->options.port_lo && port <= relay->options.port_hi
                ? 0
@@ -58,7 +73,7 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
   if (port > 65535)
     err = RELAY_EPORT_REFUSED;
   else if (port != 0 && given->port == 0)
-    err = allowed_port(session->relay, port);
+    err = allowed_port(session, port);
   if (err == 0)
     err = relay__lease_open(session, port, given->host, given->share != 0);
   if (err == 0)
@@ -97,24 +112,47 @@ static void ask_allocate(struct session *session) {
                         session->relay->options.hook_agent_ms);
 }
 
+/* A ticket is worth nothing to whom it was not given. */
+static bool is_owner(const struct session *session, const struct lease *lease) {
+  const char *id = session->token_id != NULL ? session->token_id : "";
+
+  return strcmp(lease->token_id, id) == 0;
+}
+
+static bool has_room(const struct session *session) {
+  const struct relay *relay = session->relay;
+  const struct token *token = relay__trust_token(relay, session->token_id);
+  unsigned limit = token != NULL && token->leases != 0
+                       ? token->leases
+                       : relay->options.max_leases_per_owner;
+
+  return relay__lease_count(session) < limit;
+}
+
 static void on_authenticated(struct session *session,
                              const struct verdict *verdict) {
   struct relay *relay = session->relay;
   struct lease *lease;
 
-  if (verdict->given.answer != RELAY_ALLOW) { /* or an answer to what nobody
-                                                 asked: that is no yes */
+  if (verdict->given.answer == RELAY_ABSTAIN) {
+    const char *refusal = relay__trust_refusal(relay, session->token_id);
+
+    if (refusal != NULL) {
+      refuse_stranger(session, refusal);
+      return;
+    }
+  } else if (verdict->given.answer != RELAY_ALLOW) { /* or an answer to what
+                                                 nobody asked: that is no yes */
     refuse(session, RELAY_EDENIED, verdict->given.reason);
     return;
   }
   session->admitted = true;
   lease = relay__lease_find(relay, session->resume);
-  if (lease != NULL) {
+  if (lease != NULL && is_owner(session, lease)) {
     relay__lease_attach(lease, session);
     if (!session->ended)
       relay__session_establish(session, true);
-  } else if (relay__lease_count(relay, session->from_host) >=
-             relay->options.max_leases_per_owner) {
+  } else if (!has_room(session)) {
     refuse(session, RELAY_EQUOTA, relay_strerror(RELAY_EQUOTA));
   } else {
     ask_allocate(session);
@@ -198,7 +236,8 @@ static int find_room(struct relay *relay) {
 }
 
 void relay__session_start(struct relay *relay, struct stream *stream,
-                          const struct wire_message *listen, const char *from) {
+                          const struct wire_message *listen, const char *from,
+                          const char *token_id) {
   struct session *session = calloc(1, sizeof(*session));
   struct verdict verdict;
   unsigned from_port;
@@ -213,6 +252,10 @@ void relay__session_start(struct relay *relay, struct stream *stream,
   session->number = ++relay->next_id;
   session->started_ms = relay__now_ms(relay);
   memcpy(session->from, from, strlen(from) + 1);
+  if (token_id != NULL) {
+    memcpy(session->token_text, token_id, strlen(token_id) + 1);
+    session->token_id = session->token_text;
+  }
   link_init(&session->waiting);
   link_append(&relay->sessions, &session->link);
   relay->stats.agents++;

@@ -98,19 +98,12 @@ static int bind_port(struct gate *gate, const char *host, unsigned port) {
   return err;
 }
 
-static int bind_any_port(struct gate *gate) {
+static int bind_in_range(struct gate *gate, unsigned lo, unsigned hi) {
   struct relay *relay = gate->relay;
-  unsigned lo = relay->options.port_lo;
-  unsigned hi = relay->options.port_hi;
   unsigned port = relay->last_port;
   unsigned tries;
   int err = UV_EADDRINUSE;
 
-  if (lo == 0) {
-    lo = relay_port(relay) < PORT_MAX ? relay_port(relay) + 1
-                                      : PORT_UNPRIVILEGED;
-    hi = PORT_MAX;
-  }
   for (tries = hi - lo + 1; tries > 0; tries--) {
     port = port < lo || port >= hi ? lo : port + 1;
     if (is_open_here(relay, port))
@@ -124,10 +117,29 @@ static int bind_any_port(struct gate *gate) {
   return err == UV_EADDRINUSE || err == UV_EACCES ? RELAY_ENO_PORT : err;
 }
 
+static int bind_any_port(struct gate *gate, const struct token *token) {
+  struct relay *relay = gate->relay;
+  unsigned lo = relay->options.port_lo;
+  unsigned hi = relay->options.port_hi;
+  int err = RELAY_ENO_PORT;
+
+  if (token != NULL && token->ports_count != 0) {
+    for (size_t i = 0; i < token->ports_count && err == RELAY_ENO_PORT; i++)
+      err = bind_in_range(gate, token->ports[i].lo, token->ports[i].hi);
+    return err;
+  }
+  if (lo == 0) {
+    lo = relay_port(relay) < PORT_MAX ? relay_port(relay) + 1
+                                      : PORT_UNPRIVILEGED;
+    hi = PORT_MAX;
+  }
+  return bind_in_range(gate, lo, hi);
+}
+
 /* Binds last, when nothing else can fail: "address given" means that visitors
    can connect. */
 int relay__gate_open(struct relay *relay, const char *host, unsigned port,
-                     struct gate **out) {
+                     const struct token *token, struct gate **out) {
   struct gate *gate;
   int err;
 
@@ -137,7 +149,7 @@ int relay__gate_open(struct relay *relay, const char *host, unsigned port,
   if (gate == NULL)
     return UV_ENOMEM;
   gate->relay = relay;
-  err = port != 0 ? bind_port(gate, host, port) : bind_any_port(gate);
+  err = port != 0 ? bind_port(gate, host, port) : bind_any_port(gate, token);
   if (err != 0) {
     free(gate);
     return err;
@@ -180,6 +192,29 @@ void relay__gate_each_visitor(struct gate *gate, visitor_call_fn call,
   }
 }
 
+unsigned relay__gate_capacity(const struct gate *gate) {
+  unsigned most = gate->relay->options.max_visitors;
+  unsigned all = 0;
+
+  if (link_is_empty(&gate->leases))
+    return most;
+  link_each(&gate->leases, link, next) {
+    unsigned own =
+        relay__lease_capacity(container_of(link, struct lease, gate_link));
+
+    if (own == 0 || own >= most - all)
+      return most;
+    all += own;
+  }
+  return all;
+}
+
+static bool is_full(const struct lease *lease) {
+  unsigned capacity = relay__lease_capacity(lease);
+
+  return capacity != 0 && lease->conns >= capacity;
+}
+
 /* The agent chosen if it is there, else the one with the fewest visitors. */
 struct lease *relay__gate_pick(struct gate *gate, uint64_t chosen) {
   struct lease *best = NULL;
@@ -187,7 +222,7 @@ struct lease *relay__gate_pick(struct gate *gate, uint64_t chosen) {
   link_each(&gate->leases, link, next) {
     struct lease *lease = container_of(link, struct lease, gate_link);
 
-    if (lease->session == NULL)
+    if (lease->session == NULL || is_full(lease))
       continue;
     if (lease->session->number == chosen)
       return lease;

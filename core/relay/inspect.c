@@ -157,7 +157,7 @@ int relay_listen(relay_t *r, const char *host, unsigned port) {
   if (r->draining || r->closing)
     return RELAY_EDRAINING;
   if (gate == NULL) {
-    err = relay__gate_open(r, host, port, &gate);
+    err = relay__gate_open(r, host, port, NULL, &gate);
     if (err != 0)
       return err;
   } else if (!gate->declared && !link_is_empty(&gate->leases)) {

@@ -78,11 +78,14 @@ static void choose_host(struct lease *lease, const struct session *session,
 }
 
 /* A gate of its own, or one that is there and may be shared. */
-static int find_gate(struct relay *relay, unsigned port, bool share,
+static int find_gate(const struct session *session, unsigned port, bool share,
                      struct gate **gate) {
+  struct relay *relay = session->relay;
+
   *gate = port != 0 ? relay__gate_find(relay, port) : NULL;
   if (*gate == NULL)
-    return relay__gate_open(relay, NULL, port, gate);
+    return relay__gate_open(relay, NULL, port,
+                            relay__trust_token(relay, session->token_id), gate);
   return (*gate)->declared || ((*gate)->shared && share) ? 0 : UV_EADDRINUSE;
 }
 
@@ -96,7 +99,7 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
   if (lease != NULL)
     err = relay__id_make(lease->ticket);
   if (err == 0)
-    err = find_gate(relay, port, share, &gate);
+    err = find_gate(session, port, share, &gate);
   if (err != 0) {
     free(lease);
     return err;
@@ -106,6 +109,7 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
   gate->shared = share;
   choose_host(lease, session, host);
   memcpy(lease->owner, session->from_host, sizeof(lease->owner));
+  memcpy(lease->token_id, session->token_text, sizeof(lease->token_id));
   relay__deadline_init(&lease->grace, &relay->plane, on_grace_over);
   link_append(&relay->leases, &lease->link);
   link_append(&gate->leases, &lease->gate_link);
@@ -132,16 +136,25 @@ struct lease *relay__lease_find(struct relay *relay, const char *ticket) {
   return found;
 }
 
-unsigned relay__lease_count(const struct relay *relay, const char *owner) {
+unsigned relay__lease_count(const struct session *session) {
+  const char *id = session->token_id;
   unsigned count = 0;
 
-  link_each(&relay->leases, link, next) {
+  link_each(&session->relay->leases, link, next) {
     struct lease *lease = container_of(link, struct lease, link);
 
-    if (strcmp(lease->owner, owner) == 0)
+    if (id != NULL ? strcmp(lease->token_id, id) == 0
+                   : lease->token_id[0] == '\0' &&
+                         strcmp(lease->owner, session->from_host) == 0)
       count++;
   }
   return count;
+}
+
+unsigned relay__lease_capacity(const struct lease *lease) {
+  const struct token *token = relay__trust_token(lease->relay, lease->token_id);
+
+  return token != NULL ? token->visitors : 0;
 }
 
 /* What a lost session was told of its unjoined visitors is void. */

@@ -109,6 +109,7 @@ bool relay__ask_auth(struct session *session, struct verdict *verdict) {
 
   if (relay->policy.auth == NULL) {
     verdict_init(verdict);
+    verdict->given.answer = RELAY_ABSTAIN;
     return true;
   }
   relay__session_info(session, &info);

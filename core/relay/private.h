@@ -19,7 +19,9 @@
 #include "net/container.h"
 #include "net/listener.h"
 #include "net/plane.h"
+#include "relay/penalty.h"
 #include "relay/registry.h"
+#include "relay/tokens.h"
 #include "wire/address.h"
 #include "wire/log.h"
 
@@ -49,6 +51,22 @@ struct question {
   struct entry entry; /* listed while it is open */
 };
 
+/* Those that were refused, by kind: what is logged at once, and what is only
+   counted for a while. */
+#define COMPLAINT_KINDS 24
+
+struct complaint {
+  const char *what; /* static; NULL: none yet */
+  uint64_t logged_ms;
+  uint64_t count;              /* since then */
+  char from[ADDRESS_TEXT_MAX]; /* of the last of them */
+};
+
+struct complaints {
+  struct complaint kinds[COMPLAINT_KINDS];
+  struct deadline due;
+};
+
 struct relay {
   relay_options options; /* its texts point into the arrays below */
   char listen_host[HOST_MAX_LENGTH + 1];
@@ -63,7 +81,15 @@ struct relay {
   struct asking *asking;
   uint64_t next_id;
 
+  struct tokens *tokens; /* NULL: it is open */
+  char *tokens_path;
+  struct deadline tokens_due; /* looks for those that expire */
+  int64_t tokens_expire;      /* when the next does, seconds since 1970 */
+  struct penalties penalties;
+  struct complaints complaints;
+
   struct link handshakes;
+  struct link refusals;
   struct link sessions;
   struct link gates;
   struct link leases;
@@ -94,11 +120,27 @@ struct relay {
 struct handshake {
   struct relay *relay;
   struct link link;
+  struct source *source;   /* NULL once it has proven a key */
+  struct link source_link; /* of the source's silent or speaking ones */
   struct stream *stream;
   struct deadline deadline;
+  uint64_t due_ms;
   char from[ADDRESS_TEXT_MAX];
   size_t length;
   char line[WIRE_LINE_MAX];
+};
+
+/* An answer to a fault, which waits. The connection has proven nothing still,
+   and gives way to any other. */
+struct refusal {
+  struct relay *relay;
+  struct link link;
+  struct source *source;
+  struct link source_link;
+  struct stream *stream;
+  struct deadline deadline;
+  int error;
+  const char *reason;
 };
 
 /* An agent's control connection. */
@@ -109,6 +151,8 @@ struct session {
   struct entry by_number;
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
+  const char *token_id; /* what it has proven; NULL: nothing */
+  char token_text[TOKEN_ID_MAX + 1];
   struct question question;
   unsigned attempt;      /* of allocate */
   struct stream *stream; /* until the channel has it */
@@ -164,6 +208,7 @@ struct lease {
   bool ended;
   char host[HOST_MAX_LENGTH + 1]; /* what the agent is told */
   char owner[ADDRESS_HOST_MAX];
+  char token_id[TOKEN_ID_MAX + 1]; /* its owner's; "": none */
   char ticket[WIRE_ID_LENGTH + 1];
   char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
   struct session *session;           /* NULL while in grace */
@@ -256,14 +301,43 @@ bool relay__handshake_admit(struct listener *listener);
 void relay__handshake_start(struct listener *listener, struct stream *stream,
                             const struct sockaddr *from);
 void relay__handshake_end(struct handshake *handshake);
+/* It has proven a key: it is no stranger any more, its source no suspect. */
+void relay__handshake_prove(struct handshake *handshake);
+/* It was at fault, `what` is for the log, static, and is told who it was from.
+   The answer, `error` and `reason` (static or NULL), waits as its source
+   deserves. Ends the handshake. */
+void relay__handshake_fail(struct handshake *handshake, int error,
+                           const char *reason, const char *what);
+/* The same of a connection that had gone further: from there, for the reason
+   `what`. Takes the stream over. */
+void relay__refuse_stranger(struct relay *relay, struct stream *stream,
+                            const char *from, int error, const char *what);
+/* One connection that had proven nothing is gone, or has. */
+void relay__unproven_left(struct relay *relay);
 /* Says ERR and closes in order. Takes the stream over. */
 void relay__refuse(struct relay *relay, struct stream *stream, int error,
                    const char *reason);
 
+/* ---- refusal.c -------------------------------------------------------- */
+/* Says ERR after `ms`. Takes over the stream, and a hold of the source. */
+void relay__refusal_start(struct relay *relay, struct source *source,
+                          struct stream *stream, uint64_t ms, int error,
+                          const char *reason);
+/* By reset, without an answer. */
+void relay__refusal_end(struct refusal *refusal);
+
+/* ---- complaints.c ----------------------------------------------------- */
+void relay__complaints_init(struct relay *relay);
+/* Somebody was refused. Where penalties are in force, one record a second is
+   made of each kind. */
+void relay__complain(struct relay *relay, const char *from, const char *what);
+
 /* ---- admission.c ------------------------------------------------------ */
-/* Takes the stream over. */
+/* Takes the stream over. `token_id` is that of the token whose key the agent
+   has proven to have; NULL: none. */
 void relay__session_start(struct relay *relay, struct stream *stream,
-                          const struct wire_message *listen, const char *from);
+                          const struct wire_message *listen, const char *from,
+                          const char *token_id);
 void relay__session_decide(struct session *session,
                            const relay_verdict *verdict);
 
@@ -292,11 +366,22 @@ void relay__waiting_retire(struct session *session);
 struct stream *relay__waiting_take(struct session *session,
                                    struct visitor *visitor);
 
+/* ---- trust.c ---------------------------------------------------------- */
+int relay__trust_init(struct relay *relay);
+void relay__trust_free(struct relay *relay);
+/* The token, as the file has it now; NULL: none such, and for a NULL id. */
+const struct token *relay__trust_token(const struct relay *relay,
+                                       const char *id);
+/* Why whoever has proven this token (NULL: none) gets no address; NULL: it
+   does. */
+const char *relay__trust_refusal(const struct relay *relay, const char *id);
+
 /* ---- gate.c ----------------------------------------------------------- */
-/* port 0: the next free one; host NULL: as the relay listens. 0, or why not
-   (UV_EADDRINUSE, RELAY_ENO_PORT, …). */
+/* port 0: the next free one that the token may have; NULL: the relay's; host
+   NULL: as the relay listens. 0, or why not (UV_EADDRINUSE, RELAY_ENO_PORT,
+   …). */
 int relay__gate_open(struct relay *relay, const char *host, unsigned port,
-                     struct gate **out);
+                     const struct token *token, struct gate **out);
 struct gate *relay__gate_find(struct relay *relay, unsigned port);
 /* Closes the listener; unjoined visitors are reset, joined ones too unless
    spared. */
@@ -306,6 +391,8 @@ void relay__gate_stop_listening(struct gate *gate);
 typedef void (*visitor_call_fn)(struct visitor *visitor, void *subject);
 void relay__gate_each_visitor(struct gate *gate, visitor_call_fn call,
                               void *subject);
+/* How many visitors it takes: as the relay does, or its leases' tokens. */
+unsigned relay__gate_capacity(const struct gate *gate);
 /* The lease to serve a visitor: of the agent chosen, else of the one with the
    fewest; NULL while no agent is there. */
 struct lease *relay__gate_pick(struct gate *gate, uint64_t chosen);
@@ -316,7 +403,11 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
                       bool share);
 /* The lease a ticket is for, or NULL. */
 struct lease *relay__lease_find(struct relay *relay, const char *ticket);
-unsigned relay__lease_count(const struct relay *relay, const char *owner);
+/* How many leases the owner of this session has: its token, or else its
+   address. */
+unsigned relay__lease_count(const struct session *session);
+/* Most visitors at a time as its token has it; 0: no such limit. */
+unsigned relay__lease_capacity(const struct lease *lease);
 /* A session takes the lease up; one that has it is replaced. */
 void relay__lease_attach(struct lease *lease, struct session *session);
 /* The session is gone; the address is kept for the grace time. */

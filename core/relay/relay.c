@@ -2,6 +2,7 @@
 /*
  * The relay as its host sees it: options, life, admission, and calls by id.
  */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,8 @@ void relay_options_init(relay_options *options, size_t size) {
       .keepalive_interval_s = 10,
       .keepalive_count = 6,
       .log_level = RELAY_LOG_INFO,
+      .penalty_ms = 2000,
+      .penalty_half_life_ms = 60000,
   };
 
   memcpy(options, &all, size < sizeof(all) ? size : sizeof(all));
@@ -169,6 +172,8 @@ static void on_plane_empty(struct plane *plane) {
 
   if (!relay->closing)
     return;
+  relay__trust_free(relay);
+  relay__penalties_free(&relay->penalties);
   free(relay);
   if (on_close != NULL)
     on_close(data);
@@ -214,14 +219,29 @@ static int listen_for_agents(struct relay *relay) {
   return 0;
 }
 
+static void set_penalties(struct relay *relay) {
+  relay_options *options = &relay->options;
+  bool on =
+      options->penalties == RELAY_PENALTIES_ON ||
+      (options->penalties == RELAY_PENALTIES_AUTO && options->tokens != NULL);
+  unsigned share = options->max_unproven / 4;
+
+  relay__penalties_init(&relay->penalties, on, options->penalty_ms,
+                        options->penalty_half_life_ms);
+  if (options->max_unproven_per_source == 0)
+    options->max_unproven_per_source = !on ? UINT_MAX : share != 0 ? share : 1;
+}
+
 static void init_lists(struct relay *relay) {
   link_init(&relay->handshakes);
+  link_init(&relay->refusals);
   link_init(&relay->sessions);
   link_init(&relay->gates);
   link_init(&relay->leases);
   link_init(&relay->visitors);
   relay__deadline_init(&relay->resume, &relay->plane, on_resume);
   relay__deadline_init(&relay->drain, &relay->plane, on_drain);
+  relay__complaints_init(relay);
 }
 
 int relay_new(relay_t **out, struct uv_loop_s *loop,
@@ -248,11 +268,16 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
       (struct keepalive){(int)relay->options.keepalive_idle_s,
                          (int)relay->options.keepalive_interval_s,
                          (int)relay->options.keepalive_count};
+  set_penalties(relay);
   init_lists(relay);
   if (err == 0)
     err = relay__policy_init(relay);
   else
     relay__deadline_init(&relay->tick, &relay->plane, NULL);
+  if (err == 0)
+    err = relay__trust_init(relay);
+  else
+    relay__deadline_init(&relay->tokens_due, &relay->plane, NULL);
   if (err == 0)
     err = listen_for_agents(relay);
   if (err != 0)
@@ -279,6 +304,9 @@ static void stop_listening(struct relay *relay) {
   while (!link_is_empty(&relay->handshakes))
     relay__handshake_end(
         container_of(relay->handshakes.next, struct handshake, link));
+  while (!link_is_empty(&relay->refusals))
+    relay__refusal_end(
+        container_of(relay->refusals.next, struct refusal, link));
 }
 
 static void end_agents(struct relay *relay, int reason) {
@@ -343,5 +371,7 @@ void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
   relay__deadline_close(&r->resume, NULL);
   relay__deadline_close(&r->drain, NULL);
   relay__deadline_close(&r->tick, NULL);
+  relay__deadline_close(&r->tokens_due, NULL);
+  relay__deadline_close(&r->complaints.due, NULL);
   relay__plane_close(&r->plane);
 }

@@ -172,6 +172,7 @@ int relay__tokens_load(const char *path, struct stat *file, char **text,
                         : UV_ENOMEM;
     if (err != 0) {
       relay__tokens_unload(*text, (size_t)file->st_size);
+      *text = NULL;
       relay__tokens_fail(&reading, err);
     }
   }
@@ -243,12 +244,25 @@ const struct token *relay__tokens_at(const struct tokens *tokens,
   return &tokens->list[index];
 }
 
+int64_t relay__tokens_next_expiry(const struct tokens *tokens, int64_t now) {
+  int64_t next = 0;
+
+  for (size_t i = 0; i < relay__tokens_count(tokens); i++) {
+    int64_t expires = tokens->list[i].expires;
+
+    if (expires > now && (next == 0 || expires < next))
+      next = expires;
+  }
+  return next;
+}
+
 const char *relay__token_refusal(const struct token *token, int64_t now) {
   if (token == NULL)
-    return "unknown";
+    return "token is unknown";
   if (token->revoked)
-    return "revoked";
-  return token->expires != 0 && token->expires <= now ? "expired" : NULL;
+    return "token is revoked";
+  return token->expires != 0 && token->expires <= now ? "token has expired"
+                                                      : NULL;
 }
 
 bool relay__token_allows_port(const struct token *token, unsigned port) {

@@ -67,18 +67,12 @@ size_t relay__tokens_count(const struct tokens *tokens);
 /* In the order of the file; index < count. */
 const struct token *relay__tokens_at(const struct tokens *tokens, size_t index);
 
-/* Why it lets nobody in at the time `now` (seconds since 1970): "revoked",
-   "expired"; "unknown" for NULL; NULL when it is good. */
+/* The first time after `now` at which one of them expires; 0: none does. */
+int64_t relay__tokens_next_expiry(const struct tokens *tokens, int64_t now);
+/* Why it lets nobody in at the time `now` (seconds since 1970), for the log:
+   "token is revoked"; NULL when it is good. No token is unknown. */
 const char *relay__token_refusal(const struct token *token, int64_t now);
 /* Whether one of its ranges holds this port. */
 bool relay__token_allows_port(const struct token *token, unsigned port);
-
-/* ---- times as text ---------------------------------------------------- */
-
-#define TOKEN_TIME_SIZE 21 /* 2026-12-31T00:00:00Z and a NUL */
-
-/* Reads one, from 1970 to 9999, in UTC. */
-bool relay__token_read_time(const char *text, int64_t *seconds);
-void relay__token_write_time(int64_t seconds, char text[TOKEN_TIME_SIZE]);
 
 #endif

@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <uv.h>
 
 #include "relay/tokens_text.h"
 #include "wire/log.h"
 #include "wire/nearest.h"
+#include "wire/utc.h"
 
 #define BLANKS " \t"
 #define NUMBER_MAX 1000000
@@ -29,9 +29,12 @@ int relay__tokens_complain(const struct tokens_reading *reading,
   va_end(arguments);
   if (reading->line != 0)
     snprintf(line, sizeof(line), ":%u", reading->line);
-  snprintf(reading->error, reading->size, "%s%s: %s", reading->path, line,
-           reason);
-  return UV_EINVAL;
+  if (reading->path != NULL)
+    snprintf(reading->error, reading->size, "%s%s: %s", reading->path, line,
+             reason);
+  else
+    snprintf(reading->error, reading->size, "%s", reason);
+  return UV_EFTYPE;
 }
 
 int relay__tokens_fail(const struct tokens_reading *reading, int error) {
@@ -40,16 +43,6 @@ int relay__tokens_fail(const struct tokens_reading *reading, int error) {
 }
 
 /* ---- values ----------------------------------------------------------- */
-
-/* Exactly `digits` of them, from *text on, which is moved past them. */
-static bool read_digits(const char **text, unsigned digits, unsigned *value) {
-  for (*value = 0; digits > 0; digits--, (*text)++) {
-    if (**text < '0' || **text > '9')
-      return false;
-    *value = *value * 10 + (unsigned)(**text - '0');
-  }
-  return true;
-}
 
 /* As many as there are, up to `max`. */
 static bool read_number(const char **text, unsigned max, unsigned *value) {
@@ -61,53 +54,6 @@ static bool read_number(const char **text, unsigned max, unsigned *value) {
       return false;
   }
   return *text != start;
-}
-
-/* Days from 1970-01-01, in the Gregorian calendar. */
-static int64_t day_number(unsigned year, unsigned month, unsigned day) {
-  /* Years begin in March here, so that a leap day is the last of its year. */
-  unsigned y = month > 2 ? year : year - 1;
-  unsigned m = month > 2 ? month - 3 : month + 9;
-
-  return (int64_t)365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 +
-         day - 719469;
-}
-
-static unsigned days_of(unsigned year, unsigned month) {
-  return month == 12 ? 31
-                     : (unsigned)(day_number(year, month + 1, 1) -
-                                  day_number(year, month, 1));
-}
-
-bool relay__token_read_time(const char *text, int64_t *seconds) {
-  unsigned year, month, day, hour, minute, second;
-
-  if (!read_digits(&text, 4, &year) || *text++ != '-' ||
-      !read_digits(&text, 2, &month) || *text++ != '-' ||
-      !read_digits(&text, 2, &day) || *text++ != 'T' ||
-      !read_digits(&text, 2, &hour) || *text++ != ':' ||
-      !read_digits(&text, 2, &minute) || *text++ != ':' ||
-      !read_digits(&text, 2, &second) || *text++ != 'Z' || *text != '\0')
-    return false;
-  if (year < 1970 || month < 1 || month > 12 || day < 1 ||
-      day > days_of(year, month) || hour > 23 || minute > 59 || second > 59)
-    return false;
-  *seconds = day_number(year, month, day) * 86400 + (int64_t)hour * 3600 +
-             (int64_t)minute * 60 + second;
-  return true;
-}
-
-void relay__token_write_time(int64_t seconds, char text[TOKEN_TIME_SIZE]) {
-  time_t time = (time_t)seconds;
-  struct tm tm;
-
-  memset(&tm, 0, sizeof(tm));
-  gmtime_r(&time, &tm);
-  /* Reduced, since a compiler cannot know that they are in bounds. */
-  snprintf(text, TOKEN_TIME_SIZE, "%04u-%02u-%02uT%02u:%02u:%02uZ",
-           (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)tm.tm_mon % 12 + 1,
-           (unsigned)tm.tm_mday % 32, (unsigned)tm.tm_hour % 24,
-           (unsigned)tm.tm_min % 60, (unsigned)tm.tm_sec % 61);
 }
 
 static bool read_range(const char **text, struct token_ports *range) {
@@ -237,7 +183,7 @@ static int set(const struct tokens_reading *reading, struct token *token,
                                   "(1-%d)",
                                   words[word], value, NUMBER_MAX);
   case WORD_EXPIRES:
-    if (relay__token_read_time(value, &token->expires))
+    if (relay__utc_read(value, &token->expires))
       return 0;
     return relay__tokens_complain(
         reading, "expires: '%.64s' is not a time like 2026-12-31T00:00:00Z",
@@ -315,6 +261,15 @@ static int check_text(const struct tokens_reading *reading, const char *line,
   return 0;
 }
 
+int relay__tokens_check_id(const struct tokens_reading *reading,
+                           const char *id) {
+  if (relay__token_id_is_valid(id))
+    return 0;
+  return relay__tokens_complain(
+      reading, "'%.80s' is not an id (1 to %d of A-Z, a-z, 0-9, _, -)", id,
+      TOKEN_ID_MAX);
+}
+
 int relay__tokens_read_line(const struct tokens_reading *reading, char *line,
                             size_t length, struct token *token) {
   size_t end;
@@ -335,11 +290,8 @@ int relay__tokens_read_line(const struct tokens_reading *reading, char *line,
   end = strcspn(line, BLANKS);
   if (line[end] != '\0')
     line[end++] = '\0';
-  if (!relay__token_id_is_valid(token->id))
-    return relay__tokens_complain(
-        reading, "'%.80s' is not an id (1 to %d of A-Z, a-z, 0-9, _, -)",
-        token->id, TOKEN_ID_MAX);
-  return read_words(reading, line + end, token);
+  err = relay__tokens_check_id(reading, token->id);
+  return err != 0 ? err : read_words(reading, line + end, token);
 }
 
 /* ---- writing ---------------------------------------------------------- */
@@ -366,7 +318,7 @@ put(struct writing *writing, const char *format, ...) {
 size_t relay__tokens_write_line(const struct token *token,
                                 char line[TOKENS_LINE_MAX + 2]) {
   struct writing writing = {line, 0};
-  char time[TOKEN_TIME_SIZE];
+  char time[UTC_TEXT_SIZE];
 
   put(&writing, "%s key=", token->id);
   for (size_t i = 0; i < SECRET_SIZE; i++)
@@ -378,7 +330,7 @@ size_t relay__tokens_write_line(const struct token *token,
   if (token->visitors != 0)
     put(&writing, " visitors=%u", token->visitors);
   if (token->expires != 0) {
-    relay__token_write_time(token->expires, time);
+    relay__utc_write(token->expires, time);
     put(&writing, " expires=%s", time);
   }
   if (token->plain)

@@ -12,13 +12,13 @@
 
 /* A file that is being read, for what is wrong there. */
 struct tokens_reading {
-  const char *path;
-  unsigned line; /* 0: it is about the file as a whole */
+  const char *path; /* NULL: there is none, and none is named */
+  unsigned line;    /* 0: it is about the file as a whole */
   char *error;
   size_t size;
 };
 
-/* Says "path:line: …" and returns UV_EINVAL. */
+/* Says "path:line: …" and returns UV_EFTYPE. */
 int relay__tokens_complain(const struct tokens_reading *reading,
                            const char *format, ...)
     __attribute__((format(__printf__, 2, 3)));
@@ -32,6 +32,9 @@ int relay__tokens_fail(const struct tokens_reading *reading, int error);
    complained of. What was allocated is the token's, also then. */
 int relay__tokens_read_line(const struct tokens_reading *reading, char *line,
                             size_t length, struct token *token);
+/* 0, or complains of what is no id. */
+int relay__tokens_check_id(const struct tokens_reading *reading,
+                           const char *id);
 /* Writes the line, with an LF. Its length, without the NUL; 0: it does not fit
    TOKENS_LINE_MAX. */
 size_t relay__tokens_write_line(const struct token *token,

@@ -267,7 +267,7 @@ void relay__visitor_start(struct listener *listener, struct stream *stream,
   struct verdict verdict;
   int err;
 
-  if (gate->visitor_count >= relay->options.max_visitors) {
+  if (gate->visitor_count >= relay__gate_capacity(gate)) {
     turn_away(gate, stream, from, "too many visitors");
     return;
   }

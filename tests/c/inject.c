@@ -8,12 +8,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/hmac.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -277,6 +280,63 @@ WRAP(ssize_t, splice, int from, off64_t *from_at, int to, off64_t *to_at,
 WRAP(ssize_t, write, int fd, const void *bytes, size_t size) {
   return fails_or_shortens(INJECT_write, &size) ? -1
                                                 : __real_write(fd, bytes, size);
+}
+
+/* ---- files ------------------------------------------------------------ */
+
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...) {
+  /* None of ours makes a file. */
+  return fails(INJECT_open) ? -1 : __real_open(path, flags);
+}
+
+WRAP(int, fstat, int fd, struct stat *file) {
+  return fails(INJECT_fstat) ? -1 : __real_fstat(fd, file);
+}
+
+WRAP(ssize_t, read, int fd, void *bytes, size_t size) {
+  return fails_or_shortens(INJECT_read, &size) ? -1
+                                               : __real_read(fd, bytes, size);
+}
+
+WRAP(char *, realpath, const char *path, char *resolved) {
+  return fails(INJECT_realpath) ? NULL
+                                : count_block(__real_realpath(path, resolved));
+}
+
+WRAP(int, flock, int fd, int operation) {
+  return fails(INJECT_flock) ? -1 : __real_flock(fd, operation);
+}
+
+WRAP(int, mkostemp, char *template, int flags) {
+  return fails(INJECT_mkostemp) ? -1 : __real_mkostemp(template, flags);
+}
+
+WRAP(int, fchmod, int fd, mode_t mode) {
+  return fails(INJECT_fchmod) ? -1 : __real_fchmod(fd, mode);
+}
+
+WRAP(int, fchown, int fd, uid_t user, gid_t group) {
+  return fails(INJECT_fchown) ? -1 : __real_fchown(fd, user, group);
+}
+
+WRAP(int, fsync, int fd) {
+  return fails(INJECT_fsync) ? -1 : __real_fsync(fd);
+}
+
+WRAP(int, rename, const char *from, const char *to) {
+  return fails(INJECT_rename) ? -1 : __real_rename(from, to);
+}
+
+/* ---- OpenSSL ---------------------------------------------------------- */
+
+WRAP(unsigned char *, HMAC, const EVP_MD *kind, const void *key, int key_size,
+     const unsigned char *bytes, size_t count, unsigned char *digest,
+     unsigned *size) {
+  return fails(INJECT_HMAC)
+             ? NULL
+             : __real_HMAC(kind, key, key_size, bytes, count, digest, size);
 }
 
 /* ---- libuv ------------------------------------------------------------ */

@@ -53,7 +53,18 @@
   X(uv_poll_init, ENOMEM, EEXIST, EPERM)                                       \
   X(uv_poll_start, ENOMEM, EEXIST)                                             \
   X(uv_random, EIO, EAGAIN, ENOSYS)                                            \
-  X(uv_getaddrinfo, ENOMEM, EINVAL)
+  X(uv_getaddrinfo, ENOMEM, EINVAL)                                            \
+  X(open, EMFILE, EACCES, ENOENT, EINTR)                                       \
+  X(fstat, EIO, ENOMEM)                                                        \
+  X(read, EINTR, EIO, INJECT_SHORT)                                            \
+  X(realpath, EACCES, EIO, ENOMEM)                                             \
+  X(flock, EINTR, EWOULDBLOCK, ENOLCK)                                         \
+  X(mkostemp, EACCES, ENOSPC, EMFILE)                                          \
+  X(fchmod, EPERM, EIO)                                                        \
+  X(fchown, EPERM, EIO)                                                        \
+  X(fsync, EIO, ENOSPC)                                                        \
+  X(rename, EACCES, EIO, ENOSPC)                                               \
+  X(HMAC, ENOMEM)
 
 enum inject_function {
 #define INJECT_ENUM(name, ...) INJECT_##name,

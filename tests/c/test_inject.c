@@ -77,10 +77,11 @@ static const struct scenario scenarios[] = {
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
-/* Beside the visits: making each half. */
+/* Beside the visits: making each half, and changing a tokens file. */
 #define JOB_RELAY SCENARIOS
 #define JOB_AGENT (SCENARIOS + 1)
-#define PLACES (SCENARIOS + 2)
+#define JOB_TOKENS (SCENARIOS + 2)
+#define PLACES (SCENARIOS + 3)
 /* A job: one of these, one function, one fault, at every call of a lane, which
    has each so-many-th. */
 #define FAULTS_MAX 12
@@ -132,7 +133,11 @@ struct world {
   unsigned let_in, opens, closes;
   unsigned closed;
   unsigned turns;
+  const char *tokens;
 };
+
+static char files[64]; /* a directory, of each process its own */
+static char tokens_path[80];
 
 static struct shared *shared;
 static unsigned char payload[PAYLOAD];
@@ -421,6 +426,7 @@ static int make_relay(struct world *world) {
   options.park_ms = 600;
   options.fin_timeout_ms = 600;
   options.idle_ms = 900;
+  options.tokens = world->tokens;
   if (getenv("RELAY_TEST_LOG") != NULL) {
     options.log = on_log;
     options.log_data = "relay";
@@ -641,6 +647,78 @@ static bool run_visit(const struct scenario *scenario,
   return fired;
 }
 
+/* ---- tokens ----------------------------------------------------------- */
+
+static void write_tokens(void) {
+  static const char text[] = "old key=0000000000000000000000000000000000000000"
+                             "000000000000000000000000 note=a\n";
+  int fd = open(tokens_path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+
+  if (fd < 0 || write(fd, text, sizeof(text) - 1) != sizeof(text) - 1)
+    fail("no tokens file to begin with");
+  close(fd);
+}
+
+struct seen {
+  unsigned count;
+  bool has_new;
+  bool old_is_revoked;
+};
+
+static int look(void *data, const relay_token *token) {
+  struct seen *seen = data;
+
+  seen->count++;
+  if (strcmp(token->id, "new") == 0)
+    seen->has_new = true;
+  else
+    seen->old_is_revoked = token->revoked != 0;
+  return 0;
+}
+
+static unsigned count_files(void) {
+  DIR *found = opendir(files);
+  unsigned count = 0;
+
+  while (readdir(found) != NULL)
+    count++;
+  closedir(found);
+  return count - 2; /* itself and its parent */
+}
+
+/* A token is added and one is revoked: each is done, or said not to be. */
+static bool run_tokens(enum inject_function function, unsigned nth, int fault) {
+  relay_token token = {.size = sizeof(token), .id = "new"};
+  char text[RELAY_TOKEN_SIZE], error[256];
+  int descriptors = count_descriptors(), added, revoked;
+  struct seen seen = {0, false, false};
+  bool fired;
+
+  write_tokens();
+  inject_arm(function, nth, fault);
+  inject_enter();
+  added = relay_token_new(tokens_path, &token, text, sizeof(text), error,
+                          sizeof(error));
+  revoked = relay_token_revoke(tokens_path, "old", error, sizeof(error));
+  inject_leave();
+  fired = inject_disarm();
+  if (!fired && (added != 0 || revoked != 0))
+    fail("without a fault: %d, %d", added, revoked);
+  if (relay_token_each(tokens_path, look, &seen, error, sizeof(error)) != 0)
+    fail("the file is bad: %s", error);
+  if (seen.has_new != (added == 0) || seen.old_is_revoked != (revoked == 0) ||
+      seen.count != (seen.has_new ? 2 : 1))
+    fail("said %d and %d, and it is not so", added, revoked);
+  if (count_files() != 1)
+    fail("%u files beside it", count_files() - 1);
+  if (count_descriptors() != descriptors)
+    fail("%d descriptors more than before", count_descriptors() - descriptors);
+  if (inject_blocks != 0)
+    fail("%ld blocks of memory are left", inject_blocks);
+  inject_blocks = 0;
+  return fired;
+}
+
 /* The same for making a half: it fails, or there is a half. */
 static bool run_new(bool agent, enum inject_function function, unsigned nth,
                     int fault) {
@@ -650,9 +728,14 @@ static bool run_new(bool agent, enum inject_function function, unsigned nth,
   int err;
 
   open_world(&world, &scenarios[0]);
+  write_tokens();
+  world.tokens = tokens_path;
   inject_arm(function, nth, fault);
   inject_enter();
   err = agent ? make_agent(&world) : make_relay(&world);
+  /* Whether that works changes nothing else. */
+  if (err == 0 && !agent)
+    relay_reload_tokens(world.relay, NULL, 0);
   inject_leave();
   fired = inject_disarm();
   if (err > 0 || (err == 0) != (world.relay != NULL || world.agent != NULL))
@@ -676,9 +759,10 @@ static void on_alarm(int number) {
 }
 
 static const char *place_name(size_t place) {
-  return place == JOB_RELAY   ? "relay_new"
-         : place == JOB_AGENT ? "relay_agent_new"
-                              : scenarios[place].name;
+  return place == JOB_RELAY    ? "relay_new"
+         : place == JOB_AGENT  ? "relay_agent_new"
+         : place == JOB_TOKENS ? "relay_token_new"
+                               : scenarios[place].name;
 }
 
 static bool run(size_t place, enum inject_function function, unsigned nth,
@@ -687,6 +771,8 @@ static bool run(size_t place, enum inject_function function, unsigned nth,
            inject_name(function), nth, inject_fault_name(fault));
   alarm(RUN_S);
   atomic_fetch_add(&shared->runs, 1);
+  if (place == JOB_TOKENS)
+    return run_tokens(function, nth, fault);
   return place < SCENARIOS ? run_visit(&scenarios[place], function, nth, fault)
                            : run_new(place == JOB_AGENT, function, nth, fault);
 }
@@ -751,8 +837,14 @@ static int work(const char *filter) {
   /* What libuv opens once per process must not look like the first run's. */
   uv_loop_init(&loop);
   uv_loop_close(&loop);
+  snprintf(files, sizeof(files), "/tmp/test_inject.XXXXXX");
+  if (mkdtemp(files) == NULL)
+    fail("no directory for files");
+  snprintf(tokens_path, sizeof(tokens_path), "%s/tokens", files);
   while ((job = atomic_fetch_add(&shared->next, 1)) < JOBS)
     run_job(job, filter);
+  unlink(tokens_path);
+  rmdir(files);
   return 0;
 }
 

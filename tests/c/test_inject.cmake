@@ -5,7 +5,8 @@
 set(injected
   malloc calloc realloc strdup free opendir getrlimit pipe pipe2 fcntl ioctl
   socket setsockopt getsockopt getsockname bind listen connect accept4 shutdown
-  recv send splice write uv_poll_init uv_poll_start uv_random uv_getaddrinfo)
+  recv send splice write uv_poll_init uv_poll_start uv_random uv_getaddrinfo
+  open fstat read realpath flock mkostemp fchmod fchown fsync rename HMAC)
 list(TRANSFORM injected PREPEND -Wl,--wrap=)
 target_sources(test_inject PRIVATE c/inject.c)
 target_link_options(test_inject PRIVATE ${injected})

@@ -2,6 +2,7 @@
 /* The tokens file: what it may say, and what is said of all else. */
 #include "check.h"
 #include "relay/tokens_text.h"
+#include "wire/utc.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -30,7 +31,7 @@ static const struct token *find(const char *id) {
 
 /* What is said of a text that is not one. */
 static const char *complaint(const char *text) {
-  CHECK_INT(UV_EINVAL, parse(text));
+  CHECK_INT(UV_EFTYPE, parse(text));
   CHECK(tokens == NULL);
   return error;
 }
@@ -124,11 +125,11 @@ TEST(says_what_is_wrong_and_where) {
 
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     CHECK_STR(bad[i][1], complaint(bad[i][0]));
-  CHECK_INT(UV_EINVAL,
+  CHECK_INT(UV_EFTYPE,
             relay__tokens_parse(&tokens, "f", "d\0b", 3, error, sizeof error));
   CHECK_STR("f:1: byte 2 is not text", error);
   /* What does not fit is cut. */
-  CHECK_INT(UV_EINVAL, relay__tokens_parse(&tokens, "f", "db", 2, error, 8));
+  CHECK_INT(UV_EFTYPE, relay__tokens_parse(&tokens, "f", "db", 2, error, 8));
   CHECK_STR("f:1: 'd", error);
 }
 
@@ -174,7 +175,7 @@ TEST(reads_ports) {
 static int64_t time_of(const char *text) {
   int64_t seconds = -1;
 
-  return relay__token_read_time(text, &seconds) ? seconds : -1;
+  return relay__utc_read(text, &seconds) ? seconds : -1;
 }
 
 TEST(reads_times) {
@@ -198,7 +199,7 @@ TEST(reads_times) {
       "2026-01-01T00:00:60Z",
       "20260-1-01T00:00:00Z",
   };
-  char text[TOKEN_TIME_SIZE];
+  char text[UTC_TEXT_SIZE];
 
   CHECK_INT(0, time_of("1970-01-01T00:00:00Z"));
   CHECK_INT(951782400, time_of("2000-02-29T00:00:00Z"));
@@ -208,7 +209,7 @@ TEST(reads_times) {
     CHECK_INT(-1, time_of(bad[i]));
   /* Each day of four centuries is the one after the day before. */
   for (int64_t day = 0; day < 146097; day++) {
-    relay__token_write_time(day * 86400 + 3723, text);
+    relay__utc_write(day * 86400 + 3723, text);
     if (!CHECK_INT(day * 86400 + 3723, time_of(text)))
       break;
   }
@@ -219,10 +220,10 @@ TEST(says_why_a_token_is_not_good) {
                      "b key=" KEY_ONE " revoked=yes\n"
                      "c key=" KEY_ONE " expires=1970-01-01T00:01:40Z\n"));
   CHECK_STR(NULL, relay__token_refusal(find("a"), 1));
-  CHECK_STR("revoked", relay__token_refusal(find("b"), 1));
+  CHECK_STR("token is revoked", relay__token_refusal(find("b"), 1));
   CHECK_STR(NULL, relay__token_refusal(find("c"), 99));
-  CHECK_STR("expired", relay__token_refusal(find("c"), 100));
-  CHECK_STR("unknown", relay__token_refusal(find("d"), 1));
+  CHECK_STR("token has expired", relay__token_refusal(find("c"), 100));
+  CHECK_STR("token is unknown", relay__token_refusal(find("d"), 1));
 }
 
 /* ---- writing ---------------------------------------------------------- */
@@ -275,20 +276,20 @@ TEST(reads_a_private_file_only) {
   CHECK_INT(0, relay__tokens_count(tokens));
   CHECK_INT(4, write(fd, "# a\n", 4));
   CHECK_INT(0, read_with_mode(0400));
-  CHECK_INT(UV_EINVAL, read_with_mode(0640));
+  CHECK_INT(UV_EFTYPE, read_with_mode(0640));
   snprintf(wanted, sizeof wanted,
            "%s: mode 0640 lets others at its keys; it has to be 0600", path);
   CHECK_STR(wanted, error);
-  CHECK_INT(UV_EINVAL, read_with_mode(0604));
-  CHECK_INT(UV_EINVAL, read_with_mode(0620));
+  CHECK_INT(UV_EFTYPE, read_with_mode(0604));
+  CHECK_INT(UV_EFTYPE, read_with_mode(0620));
   CHECK_INT(0, ftruncate(fd, TOKENS_FILE_MAX + 1));
-  CHECK_INT(UV_EINVAL, read_with_mode(0600));
+  CHECK_INT(UV_EFTYPE, read_with_mode(0600));
   close(fd);
   unlink(path);
   CHECK_INT(UV_ENOENT, relay__tokens_read(&tokens, path, error, sizeof error));
   snprintf(wanted, sizeof wanted, "%s: no such file or directory", path);
   CHECK_STR(wanted, error);
-  CHECK_INT(UV_EINVAL,
+  CHECK_INT(UV_EFTYPE,
             relay__tokens_read(&tokens, "/tmp", error, sizeof error));
   CHECK_STR("/tmp: it is not a file", error);
 }

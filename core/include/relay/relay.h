@@ -68,11 +68,12 @@ typedef struct relay_want {
 } relay_want;
 
 typedef enum relay_answer {
-  RELAY_ALLOW, /* go on; in allocate and visitor the core chooses */
-  RELAY_DENY,  /* with `reason` */
-  RELAY_PICK,  /* with `agent` (visitor, peek) or `port`/`host` (allocate) */
-  RELAY_NEED,  /* peek only: call again when `need` bytes are there */
-  RELAY_DEFER  /* settled later, by relay_settle with the call's number */
+  RELAY_ALLOW,  /* go on; in allocate and visitor the core chooses */
+  RELAY_DENY,   /* with `reason` */
+  RELAY_PICK,   /* with `agent` (visitor, peek) or `port`/`host` (allocate) */
+  RELAY_NEED,   /* peek only: call again when `need` bytes are there */
+  RELAY_DEFER,  /* settled later, by relay_settle with the call's number */
+  RELAY_ABSTAIN /* auth only: as without the hook; the tokens file decides */
 } relay_answer;
 
 /* One verdict for every hook that decides. Starts out all zero: ALLOW. Texts
@@ -102,7 +103,8 @@ typedef struct relay_policy {
   size_t size;
   void *data;
 
-  /* An agent identifies itself. NULL: let in. */
+  /* An agent identifies itself. NULL: the tokens file decides, without one
+     anybody is let in. */
   int (*auth)(void *data, uint64_t call, const relay_agent_info *agent,
               const relay_credentials *credentials, relay_verdict *verdict);
   /* An agent asks for an address. Called again, up to 16 times, while the
@@ -134,6 +136,12 @@ typedef struct relay_policy {
 
 /* ---- the relay -------------------------------------------------------- */
 
+typedef enum relay_penalties {
+  RELAY_PENALTIES_AUTO, /* where there is a tokens file */
+  RELAY_PENALTIES_ON,
+  RELAY_PENALTIES_OFF
+} relay_penalties;
+
 typedef struct relay_options {
   size_t size;
 
@@ -151,8 +159,7 @@ typedef struct relay_options {
 
   /* Caps. */
   unsigned max_agents;
-  unsigned max_leases_per_owner; /* per source address while there are no
-                                    tokens */
+  unsigned max_leases_per_owner; /* per token, or source address without */
   unsigned max_visitors;         /* per lease, all of them */
   unsigned max_parked;           /* per lease, while its agent is away */
   unsigned max_pool;             /* waiting data connections per agent */
@@ -186,6 +193,19 @@ typedef struct relay_options {
   relay_log_fn log;           /* NULL: no log */
   void *log_data;
   relay_log_level log_level; /* records below it are not made */
+
+  const char *tokens; /* path of the tokens file; NULL: open to anyone. With
+                         one, whoever has no good token is refused, unless
+                         the policy's `auth` decides */
+
+  /* Against those who have proven no key. Penalties: the more often lines that
+     are none, or wrong keys, come from one source (an IPv4 address, or an IPv6
+     /64), the longer each waits for its answer; then there is none. */
+  relay_penalties penalties;
+  uint64_t penalty_ms;              /* the longest wait */
+  uint64_t penalty_half_life_ms;    /* half is forgotten; 0: nothing is */
+  unsigned max_unproven_per_source; /* 0: where penalties are in force a
+                                       quarter of max_unproven, else all */
 } relay_options;
 
 /* Fills every option with its default. `size` is sizeof(relay_options) as the
@@ -206,6 +226,14 @@ RELAY_API unsigned relay_port(const relay_t *r);
 
 /* The host it listens on, as text ("::", "127.0.0.1"). Owned by the relay. */
 RELAY_API const char *relay_host(const relay_t *r);
+
+/*
+ * Reads the tokens file again. Agents whose token is not in it any more, is
+ * revoked or has another key are ended, with their leases and pairs; other
+ * settings count from then on. 0; or a negative code with one line in `error`
+ * (may be NULL if `size` is 0), and then the file read before stays in force.
+ */
+RELAY_API int relay_reload_tokens(relay_t *r, char *error, size_t size);
 
 typedef void (*relay_close_fn)(void *data);
 
@@ -297,6 +325,52 @@ RELAY_API int relay_each_agent(relay_t *r,
                                void *data);
 
 RELAY_API void relay_get_stats(const relay_t *r, relay_stats *stats);
+
+/* ---- the tokens file -------------------------------------------------- */
+
+/*
+ * Who may ask for an address. The file is text, one token a line; it is
+ * described in docs/operations.md. These calls need no relay, and block: they
+ * read and write files, and wait for up to ten seconds while another process
+ * changes the same one. On failure they return a negative libuv code, with one
+ * line in `error` that names the file and the reason, and have changed nothing.
+ */
+typedef struct relay_token {
+  size_t size;
+  const char *id;    /* 1 to 64 of A-Z, a-z, 0-9, '_' and '-' */
+  const char *ports; /* the only ones it may have, "8081,9000-9100"; NULL: those
+                        of the relay */
+  unsigned leases;   /* at a time; 0: as any owner */
+  unsigned visitors; /* of each lease at a time; 0: as any lease */
+  int64_t expires;   /* seconds since 1970, in UTC; 0: never */
+  int plain;         /* it may ask for data=plain */
+  int revoked;
+  const char *note; /* NULL: none */
+} relay_token;
+
+/* Room for any token as text, `id.secret`. */
+#define RELAY_TOKEN_SIZE 109
+
+/* Adds a token and writes it to `text`: nobody will ever see it again, since
+   the file has only a key that is derived from it. A file that is not there is
+   made, for its owner alone. UV_EEXIST when the id is taken, UV_EINVAL when
+   `token` itself is at fault; then the error names no file. */
+RELAY_API int relay_token_new(const char *path, const relay_token *token,
+                              char *text, size_t text_size, char *error,
+                              size_t size);
+/* Marks a token as revoked. UV_ENOENT when there is none of this id. */
+RELAY_API int relay_token_revoke(const char *path, const char *id, char *error,
+                                 size_t size);
+/* Calls `visit` (NULL: nobody; the file is only checked) for each token, in the
+   order of the file; a nonzero answer stops and is returned. */
+RELAY_API int relay_token_each(const char *path,
+                               int (*visit)(void *data,
+                                            const relay_token *token),
+                               void *data, char *error, size_t size);
+/* Reads a time as it stands in the file, "2026-12-31T00:00:00Z", or writes
+   it. UV_EINVAL for what is none; `text` has room for 21 characters. */
+RELAY_API int relay_token_read_time(const char *text, int64_t *seconds);
+RELAY_API void relay_token_write_time(int64_t seconds, char *text);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,301 @@
+-- SPDX-License-Identifier: MIT
+--
+-- What the relay bears from those who have proven nothing: faults that are
+-- answered late and then not at all, caps for each source, and that nobody
+-- else has to pay, in time, memory or room in the log.
+--
+-- With RELAY_TEST_FULL=1 there are 100 000 hostile handshakes, else 10 000:
+--   RELAY_TEST_FULL=1 ./dev test penalty.test_hostile
+
+local lu = require("luaunit")
+local h = require("harness")
+local typed = require("typed")
+local sys = h.sys
+
+local T = { limit = 120, tearDown = typed.close_all }
+
+local full = os.getenv("RELAY_TEST_FULL") == "1"
+
+-- Penalties without tokens: so that whoever says LISTEN is let in.
+local function open_relay(...)
+  return h.start_relay({ "--penalties", "on", ... })
+end
+
+-- Says something; the answer, how it ended, and how long that took.
+local function say(relay, bytes, from)
+  local socket = h.connect(relay, { from = from })
+  local began = sys.now()
+  socket:send(bytes)
+  local answer, how = socket:recv_all(h.seconds(10))
+  socket:close()
+  return answer, how, sys.now() - began
+end
+
+local function is_quick(relay, from)
+  local answer, _, took = say(relay, "hello\n", from)
+  lu.assertStrContains(answer, "ERR code=protocol final=yes")
+  lu.assertTrue(took < h.seconds(1), took)
+end
+
+local function agent_is_quick(relay, from)
+  local began = sys.now()
+  typed.agent(relay, { from = from }):bye()
+  lu.assertTrue(sys.now() - began < h.seconds(1))
+end
+
+-- ---- late, then never -------------------------------------------------------
+
+function T.test_faults_are_answered_late_and_then_not_at_all()
+  local relay = open_relay("--penalty", "320ms")
+  local delays = { 0, 0, 0, 0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32 }
+  for i, delay in ipairs(delays) do
+    local answer, _, took = say(relay, "hello\n", "127.0.0.3")
+    lu.assertStrContains(answer, "ERR code=protocol final=yes", false, i)
+    -- Up to here some was forgotten: by half a fault at most.
+    lu.assertTrue(took >= delay * 0.49, ("%d: %g"):format(i, took))
+    lu.assertTrue(took < delay + h.seconds(1), ("%d: %g"):format(i, took))
+  end
+  h.wait_until("there is no answer", function()
+    local answer, how = say(relay, "hello\n", "127.0.0.3")
+    return answer == "" and how == "reset"
+  end)
+  relay:wait_log("connection refused from=127.0.0.3:%d+ reason=" ..
+    '"too many faults: it gets no answer for a while"')
+  -- Nobody else is concerned, not even an agent behind the same address.
+  agent_is_quick(relay, "127.0.0.3")
+  is_quick(relay, "127.0.0.4")
+  local answer = say(relay, "GET / HTTP/1.0\r\n\r\n", "127.0.0.3")
+  lu.assertEquals(answer, "")
+end
+
+function T.test_half_is_forgotten()
+  local relay = open_relay("--penalty", "10ms", "--penalty-half-life", "500ms")
+  h.wait_until("there is no answer", function()
+    return say(relay, "hello\n") == ""
+  end)
+  h.wait_until("there is one again", function()
+    sys.sleep(0.2)
+    return say(relay, "hello\n") ~= ""
+  end)
+end
+
+-- The time for the whole of a handshake is not made longer by a penalty.
+function T.test_no_answer_is_later_than_the_handshake()
+  local relay = open_relay("--penalty", "1m", "--handshake", "500ms")
+  for _ = 1, 8 do
+    local _, _, took = say(relay, "hello\n")
+    lu.assertTrue(took < h.seconds(2), took)
+  end
+end
+
+function T.test_off_is_off()
+  local relay = h.start_relay({ "--penalties", "off" })
+  for _ = 1, 100 do
+    is_quick(relay)
+  end
+  local _, lines = relay:log():gsub("connection refused", "")
+  lu.assertEquals(lines, 100)
+end
+
+-- Without tokens nobody can prove anything, so it is off; with them it is on,
+-- and to have none is a fault.
+function T.test_it_goes_with_tokens()
+  local file = h.write_file(h.tmpdir() .. "/tokens", "")
+  h.output_of({ "chmod", "600", file })
+  local relay = h.start_relay({ "--tokens", file, "--penalty", "640ms" })
+  local began, answers = sys.now(), {}
+  for _ = 1, 9 do
+    local answer = say(relay, "RELAY/1 LISTEN\n")
+    answers[answer] = true
+  end
+  lu.assertTrue(sys.now() - began >= 0.3)
+  lu.assertEquals(answers, { ["ERR code=denied final=yes " ..
+    "reason=denied%20by%20policy\n"] = true })
+  relay:wait_log('connection refused from=[^\n]* reason="no token"')
+  relay = h.start_relay()
+  for _ = 1, 30 do
+    is_quick(relay)
+  end
+end
+
+-- ---- too many from one source -----------------------------------------------
+
+local function is_closed(socket)
+  return #sys.poll({ socket }, "r", 0) == 1
+end
+
+local function count_closed(sockets)
+  return #sys.poll(sockets, "r", 0)
+end
+
+function T.test_silent_ones_give_way()
+  local relay = open_relay("--max-unproven-per-source", 8)
+  local other = h.connect(relay, { from = "127.0.0.4" })
+  local silent = {}
+  for i = 1, 20 do
+    silent[i] = h.connect(relay, { from = "127.0.0.3" })
+  end
+  h.wait_until("twelve gave way", function()
+    return count_closed(silent) == 12
+  end)
+  for i = 1, 12 do
+    lu.assertEquals({ silent[i]:recv() }, { nil, "reset" })
+  end
+  lu.assertFalse(is_closed(other))
+  agent_is_quick(relay, "127.0.0.3")
+  agent_is_quick(relay, "127.0.0.4")
+end
+
+-- Those that are saying something keep their place for half of their time.
+function T.test_those_that_speak_give_way_late()
+  local relay = open_relay("--max-unproven-per-source", 4, "--handshake", "2s")
+  local slow, began = {}, sys.now()
+  for i = 1, 4 do
+    slow[i] = h.connect(relay, { from = "127.0.0.3" })
+    slow[i]:send("RELAY/1 LIS")
+  end
+  agent_is_quick(relay, "127.0.0.4") -- so what they said was heard
+  h.wait_until("they keep others out", function()
+    local socket = h.connect(relay, { from = "127.0.0.3" })
+    local answer, how = socket:recv_all()
+    return answer == "" and how == "reset"
+  end, 0.5)
+  relay:wait_log("connection refused from=127.0.0.3:%d+ " ..
+    'reason="too many from its source at a time"')
+  local agent
+  h.wait_until("one gave way", function()
+    local ok, one = pcall(typed.agent, relay, { from = "127.0.0.3" })
+    agent = ok and one
+    return ok
+  end)
+  local took = sys.now() - began
+  lu.assertTrue(took >= 0.9, took)
+  agent:bye()
+end
+
+-- Those whose answer waits are the first to go, here and where the relay has
+-- as many as it may.
+function T.test_faults_that_wait_give_way()
+  for _, cap in ipairs({ "--max-unproven-per-source", "--max-unproven" }) do
+    local relay = open_relay("--penalty", "4s", cap, 4)
+    local waiting = {}
+    for i = 1, 14 do
+      waiting[i] = h.connect(relay, { from = "127.0.0.3" })
+      waiting[i]:send("hello\n")
+    end
+    h.wait_until("all but four were heard or gave way", function()
+      return count_closed(waiting) >= 10
+    end, 2)
+    agent_is_quick(relay, "127.0.0.3")
+    agent_is_quick(relay, "127.0.0.4")
+    is_quick(relay, "127.0.0.4")
+    relay:stop()
+  end
+end
+
+-- ---- what is logged ---------------------------------------------------------
+
+function T.test_the_log_names_kinds_and_counts()
+  local relay = open_relay("--penalty", 0)
+  local sent = { ["GET / HTTP/1.0\r\n\r\n"] = "an HTTP request",
+    ["\22\3\1\2\0\1\0"] = "a TLS handshake",
+    [("a"):rep(1024)] = "an oversized line",
+    ["hello\n"] = "an unknown verb" }
+  for bytes in pairs(sent) do
+    for i = 1, 50 do
+      say(relay, bytes, "127.0.1." .. i)
+    end
+  end
+  for _, name in pairs(sent) do
+    h.wait_until(name .. " was told of", function()
+      local count = 0
+      for more in relay:log():gmatch(
+        'connections refused count=(%d+) last_from=127.0.1.%d+:%d+ reason="' ..
+        name .. '"') do
+        count = count + math.tointeger(more)
+      end
+      local _, one = relay:log():gsub(
+        'connection refused from=127.0.1.%d+:%d+ reason="' .. name .. '"', "")
+      return count + one == 50
+    end)
+  end
+  local _, lines = relay:log():gsub("refused", "")
+  lu.assertTrue(lines < 50, relay:log())
+end
+
+-- ---- very many --------------------------------------------------------------
+
+local hostile = {
+  "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+  "\22\3\1\2\0\1\0\1\252\3\3" .. ("\171"):rep(500),
+  ("a"):rep(2000),
+  sys.pattern(7, 0, 1500) .. "\n",
+  "RELAY/2 LISTEN\n",
+  "RELAY/1 LISTEN port=65536\n",
+  "RELAY/1 ACCEPT session=" .. ("0"):rep(32) .. " id=" .. ("0"):rep(32) ..
+    "\n",
+  "RELAY/1 WAIT session=" .. ("0"):rep(32) .. " n=1\n",
+  "RELAY/1 LIS",
+  "PING n=1\n",
+  "",
+}
+
+-- So many connections, from some addresses, each of which says one thing and
+-- leaves, in order or not. Some are left open.
+local function attack(relay, count, first)
+  local open = {}
+  for i = 1, count do
+    local from = ("127.0.%d.%d"):format(2 + i % 3, 1 + i % 11)
+    local socket = h.connect(relay, { from = from })
+    socket:try_send(hostile[1 + (first + i) % #hostile])
+    table.insert(open, socket)
+    if #open >= 200 then
+      for j = 1, 100 do
+        local one = table.remove(open, 1)
+        if j % 2 == 0 then
+          one:reset()
+        else
+          one:close()
+        end
+      end
+    end
+  end
+  for _, socket in ipairs(open) do
+    socket:close()
+  end
+end
+
+local function hostile_run(penalties)
+  local relay = h.start_relay({ "--penalties", penalties, "--handshake", "1s",
+    "--log-level", "error" })
+  local echo = h.start_echoserver(relay)
+  local visitor = h.connect(echo)
+  local each = (full and 100000 or 10000) // 10
+  local rss
+  for round = 1, 10 do
+    attack(relay, each, round)
+    visitor:send("still here")
+    lu.assertEquals(visitor:recv_exact(10), "still here")
+    agent_is_quick(relay, ("127.0.%d.%d"):format(2 + round % 3, round))
+    -- The first rounds fill what is kept: pools, tables, the allocator's own.
+    if round == 2 then
+      rss = relay:usage().rss
+    end
+  end
+  local drift = relay:usage().rss - rss
+  if not h.sanitized then
+    lu.assertTrue(drift < 1 << 20, ("%d bytes more"):format(drift))
+  end
+  h.echo(echo, 100000)
+  visitor:close()
+end
+
+function T.test_hostile_handshakes_with_penalties()
+  hostile_run("on")
+end
+
+function T.test_hostile_handshakes_without()
+  hostile_run("off")
+end
+
+return T
