@@ -16,8 +16,6 @@
 
 /* Bytes in one record. */
 #define RECORD_BYTES (16 * 1024)
-/* What OpenSSL calls an alert that came: this and the alert's number. */
-#define REASON_ALERT SSL_AD_REASON_OFFSET
 
 /* ---- towards the socket ----------------------------------------------- */
 
@@ -37,8 +35,7 @@ static int keep(struct tls *tls, const char *bytes, size_t count) {
   return 0;
 }
 
-/* Sends what is kept. 0 when nothing is any more; UV_EAGAIN; or why not. */
-static int flush(struct tls *tls) {
+int relay__tls_flush(struct tls *tls) {
   ssize_t count;
 
   if (tls->out_length == 0)
@@ -63,7 +60,7 @@ static int on_bio_write(BIO *bio, const char *bytes, size_t size,
   size_t sent;
 
   BIO_clear_retry_flags(bio);
-  if (tls->out_length == 0)
+  if (tls->out_length == 0 && tls->phase != TLS_SHAKING)
     count = relay__stream_send_raw(tls->stream, bytes, size);
   if (count < 0 && count != UV_EAGAIN)
     return 0;
@@ -200,80 +197,9 @@ void relay__tls_drop(struct stream *stream) {
 
   if (tls == NULL || tls->phase == TLS_OPEN)
     return;
-  flush(tls);
+  relay__tls_flush(tls);
   stream->tls = NULL;
   relay__tls_close(tls);
-}
-
-/* ---- the handshake ---------------------------------------------------- */
-
-/* Why the handshake failed: what the peer said, or what it did not say. */
-static int find_failure(const struct tls *tls) {
-  int reason = ERR_GET_REASON(ERR_peek_error());
-
-  if (tls->stream->reset)
-    return tls->stream->error;
-  if (reason == ERR_R_MALLOC_FAILURE)
-    return UV_ENOMEM;
-  if (reason >= REASON_ALERT || reason == SSL_R_BINDER_DOES_NOT_VERIFY)
-    return RELAY_EKEY;
-  return RELAY_ETLS;
-}
-
-int relay__tls_handshake(struct stream *stream) {
-  struct tls *tls = stream->tls;
-  int status, result = RELAY_ETLS;
-
-  ERR_clear_error();
-  tls->phase = TLS_SHAKING;
-  status = SSL_do_handshake(tls->ssl);
-  switch (SSL_get_error(tls->ssl, status)) {
-  case SSL_ERROR_NONE:
-    if (SSL_session_reused(tls->ssl) == 1) /* by the key and nothing else */
-      result = TLS_DONE;
-    break;
-  case SSL_ERROR_WANT_READ:
-    result = stream->reset ? stream->error : 0;
-    break;
-  case SSL_ERROR_WANT_CLIENT_HELLO_CB:
-    tls->phase = TLS_NAMED;
-    result = TLS_IDENTIFIED;
-    break;
-  default:
-    result = find_failure(tls);
-  }
-  if (result == TLS_DONE)
-    tls->drained = SSL_has_pending(tls->ssl) == 0;
-  ERR_clear_error();
-  if (result == TLS_DONE || result < 0) {
-    tls->phase = result < 0 ? TLS_FAILED : TLS_OPEN;
-    relay__secret_wipe(tls->key, sizeof(tls->key));
-  }
-  return result;
-}
-
-const char *relay__tls_identity(const struct stream *stream) {
-  return stream->tls->identity;
-}
-
-void relay__tls_settle(struct stream *stream, const uint8_t *key) {
-  stream->tls->settled = true;
-  if (key != NULL)
-    memcpy(stream->tls->key, key, SECRET_SIZE);
-}
-
-int relay__tls_export(struct stream *stream, const char *label,
-                      uint8_t key[SECRET_SIZE]) {
-  struct tls *tls = stream->tls;
-  int made;
-
-  if (tls == NULL || tls->phase != TLS_OPEN)
-    return UV_EINVAL;
-  ERR_clear_error();
-  made = SSL_export_keying_material(tls->ssl, key, SECRET_SIZE, label,
-                                    strlen(label), NULL, 0, 0);
-  ERR_clear_error();
-  return made == 1 ? 0 : UV_ENOMEM;
 }
 
 /* ---- bytes ------------------------------------------------------------ */
@@ -344,7 +270,7 @@ ssize_t relay__tls_peek(struct tls *tls, void *bytes, size_t size) {
    taken all the same. */
 ssize_t relay__tls_send(struct tls *tls, const void *bytes, size_t size) {
   size_t taken = 0, count = 0;
-  int err = flush(tls);
+  int err = relay__tls_flush(tls);
 
   if (err != 0 || !is_open(tls))
     return err != 0 ? err : not_open(tls);
@@ -370,7 +296,7 @@ int relay__tls_shutdown(struct tls *tls) {
       relay__stream_cut(tls->stream, UV_ENOMEM);
     ERR_clear_error();
   }
-  return tls->stream->reset ? tls->stream->error : flush(tls);
+  return tls->stream->reset ? tls->stream->error : relay__tls_flush(tls);
 }
 
 /* ---- events ----------------------------------------------------------- */
@@ -380,14 +306,17 @@ int relay__tls_watch(struct tls *tls, int events) {
   if ((events & UV_READABLE) != 0 && !tls->drained &&
       !relay__deadline_is_set(&tls->kick))
     relay__deadline_set(&tls->kick, 0);
-  return tls->out_length != 0 ? events | UV_WRITABLE : events;
+  return tls->out_length != 0 && tls->phase != TLS_FAILED ? events | UV_WRITABLE
+                                                          : events;
 }
 
 int relay__tls_event(struct tls *tls, int events) {
   struct stream *stream = tls->stream;
 
-  if ((events & UV_WRITABLE) != 0 && tls->out_length != 0) {
-    if (flush(tls) == 0 && relay__stream_watch(stream, tls->asked) != 0)
+  if ((events & UV_WRITABLE) != 0 && tls->out_length != 0 &&
+      tls->phase != TLS_FAILED) {
+    if (relay__tls_flush(tls) == 0 &&
+        relay__stream_watch(stream, tls->asked) != 0)
       relay__stream_cut(stream, UV_ENOMEM);
     if (stream->reset)
       return UV_READABLE | UV_WRITABLE;

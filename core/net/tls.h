@@ -81,8 +81,8 @@ int relay__tls_connect(struct stream *stream, struct tls_context *context,
  * reading. TLS_DONE: both ends have proven the key. 0: not yet. TLS_IDENTIFIED:
  * relay__tls_identity tells who it is to be; settle the key and go on. Else why
  * it failed: RELAY_EKEY when the peer did not take the key; RELAY_ETLS when it
- * spoke otherwise; a libuv code when the connection broke. The peer has been
- * told what TLS tells it, so the stream is best closed by relay__farewell.
+ * spoke otherwise; a libuv code when the connection broke. What TLS has to say
+ * of it is not sent before relay__tls_drop, so that it can wait.
  */
 int relay__tls_handshake(struct stream *stream);
 const char *relay__tls_identity(const struct stream *stream);
@@ -95,8 +95,8 @@ void relay__tls_settle(struct stream *stream, const uint8_t *key);
 int relay__tls_export(struct stream *stream, const char *label,
                       uint8_t key[SECRET_SIZE]);
 
-/* Takes TLS off again where the handshake came to nothing, so that the rest
-   can be read and dropped. */
+/* Takes TLS off again where the handshake came to nothing: says so, and leaves
+   the rest to be read and dropped. Nothing happens to one that is open. */
 void relay__tls_drop(struct stream *stream);
 
 /* ---- for stream.c ----------------------------------------------------- */
@@ -113,8 +113,10 @@ int relay__tls_watch(struct tls *tls, int events);
 int relay__tls_event(struct tls *tls, int events);
 void relay__tls_close(struct tls *tls);
 
-/* ---- between tls.c and tls_context.c ---------------------------------- */
+/* ---- between the files of TLS ----------------------------------------- */
 
 BIO_METHOD *relay__tls_method_new(void);
+/* Sends what is kept. 0 when nothing is any more; UV_EAGAIN; or why not. */
+int relay__tls_flush(struct tls *tls);
 
 #endif

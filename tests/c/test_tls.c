@@ -196,6 +196,10 @@ TEST(unknown_and_wrong_are_answered_alike) {
     RIG_UNTIL(&s.rig, s.status != 0);
     CHECK_INT(RELAY_EKEY, s.status);
     CHECK(!s.stream->reset);
+    for (int j = 0; j < 20; j++)
+      rig_turn(&s.rig);
+    CHECK_INT(0, drain_answer(&s, answers[i], sizeof(answers[i])));
+    relay__tls_drop(s.stream); /* when it is to be answered */
     lengths[i] = drain_answer(&s, answers[i], sizeof(answers[i]));
     alerts[i] = (unsigned char)answers[i][6];
     scene_close(&s);
@@ -210,7 +214,7 @@ TEST(a_client_hears_that_its_key_is_not_taken) {
   struct rig rig;
   struct stream *server = NULL, *client = NULL;
   struct peer middle = {0};
-  int status = 0, i;
+  int status = 0, server_status = 0, i;
 
   rig_init(&rig, RELAY_MODE_SPLICE);
   rig.peers[0].closed = rig.peers[1].closed = true;
@@ -221,9 +225,13 @@ TEST(a_client_hears_that_its_key_is_not_taken) {
   CHECK_INT(0, relay__tls_accept(server, rig.server));
   CHECK_INT(0, relay__tls_connect(client, rig.client, "t/test", other));
   relay__stream_own(client, on_rig_shake, &status);
-  relay__stream_own(server, on_rig_shake, &(int){0});
+  relay__stream_own(server, on_rig_shake, &server_status);
   CHECK_INT(0, relay__stream_watch(server, UV_READABLE));
   on_rig_shake(client, 0);
+  for (i = 0; i < 1000 && server_status == 0; i++)
+    rig_turn(&rig);
+  CHECK_INT(RELAY_EKEY, server_status);
+  relay__tls_drop(server);
   for (i = 0; i < 1000 && status == 0; i++)
     rig_turn(&rig);
   CHECK_INT(RELAY_EKEY, status);
@@ -243,6 +251,7 @@ static void refuse_client(const char *what, void (*weaken)(struct tls_peer *)) {
   finish_shake(&s);
   if (!CHECK(s.status < 0 && s.status != UV_ECONNRESET))
     fprintf(stderr, "%s: %d\n", what, s.status);
+  relay__tls_drop(s.stream);
   RIG_UNTIL(&s.rig, (s.peer_status = tls_peer_shake(&s.peer)) != 0);
   CHECK(s.peer_status < 0);
   scene_close(&s);

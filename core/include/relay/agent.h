@@ -93,6 +93,13 @@ typedef struct relay_agent_options {
 
   relay_log_fn log;
   void *log_data;
+
+  /* A token of the relay's, `id.secret`; copied, and not kept. With one, all is
+     TLS, the relay has to prove that it knows the token, too, and one that does
+     not gets nothing. NULL: none. */
+  const char *token;
+  int plain; /* with a token: visitors' bytes need not be encrypted, if the
+                relay agrees */
 } relay_agent_options;
 
 typedef void (*relay_agent_close_fn)(void *data);
@@ -104,9 +111,9 @@ RELAY_API void relay_agent_options_init(relay_agent_options *options,
 
 /*
  * Makes an agent on `loop` and starts it. Everything in options is copied.
- * 0; UV_EINVAL when host, port or on_visitor are missing; UV_ENOMEM, or what
- * libuv says. An unreachable relay is no error here: it is retried (or told by
- * on_end with `once`).
+ * 0; UV_EINVAL when host, port or on_visitor are missing or `token` is none;
+ * UV_ENOMEM, or what libuv says. An unreachable relay is no error here: it is
+ * retried (or told by on_end with `once`).
  */
 RELAY_API int relay_agent_new(relay_agent **agent, struct uv_loop_s *loop,
                               const relay_agent_options *options);
