@@ -20,12 +20,18 @@ rule() {
   fi
 }
 
+# The page of a program, or of a command of one: `relay token new`.
+page_of() {
+  echo "$1" | sed 's/^\([^ ]*\) \([^ ]*\).*/\1-\2/'
+}
+
 options_of_help() {
-  "$build/$1" --help | sed -n 's/^  --\([a-z-]*\).*/\1/p' | sort
+  # shellcheck disable=SC2086 # a program and its command
+  "$build"/$1 --help | sed -n 's/^  --\([a-z-]*\).*/\1/p' | sort
 }
 
 options_of_page() {
-  sed -n 's/^\.It Fl \\-\([a-z-]*\).*/\1/p' "docs/man/$1.1" | sort
+  sed -n 's/^\.It Fl \\-\([a-z-]*\).*/\1/p' "docs/man/$(page_of "$1").1" | sort
 }
 
 # Where the two lists differ.
@@ -38,11 +44,12 @@ differences() {
   done
 }
 
-for program in relay echoserver expose; do
+for program in relay echoserver expose 'relay token new'; do
+  page=docs/man/$(page_of "$program").1
   rule "the page of $program lists its options" "$(differences "$program")"
   if command -v mandoc >/dev/null 2>&1; then
     rule "mandoc is content with the page of $program" \
-      "$(mandoc -T lint -W style "docs/man/$program.1" 2>&1 |
+      "$(mandoc -T lint -W style "$page" 2>&1 |
         grep -v 'mandoc\.db\|referenced manual not found')"
   else
     echo "skipped: mandoc is not installed"

@@ -62,7 +62,8 @@ is_there "$static" 'include/relay/relay.h' 'include/relay/agent.h' \
   'include/relay/base.h' 'lib*/librelay.a' 'lib*/cmake/relay/relayConfig.cmake' \
   'lib*/cmake/relay/relayConfigVersion.cmake' 'lib*/pkgconfig/relay.pc' \
   bin/relay bin/expose bin/echoserver share/man/man1/relay.1 \
-  share/man/man1/expose.1 share/man/man1/echoserver.1
+  share/man/man1/expose.1 share/man/man1/echoserver.1 \
+  share/man/man1/relay-token.1
 step 'bin/relay runs' "$static/bin/relay" --version
 step 'find_package(relay) builds' by_cmake "$static" found
 step 'and runs' "$work/found/consumer"

@@ -112,7 +112,7 @@ int relay__hkdf(uint8_t key[SECRET_SIZE], const void *secret,
 
   if (length >= sizeof(block))
     return UV_EINVAL;
-  memcpy(block, info, length);
+  memcpy(block, info, length + 1);
   block[length++] = 1; /* the number of the block, the only one */
   err = relay__hmac(extracted, salt, salt_size, secret, secret_size);
   if (err == 0)
@@ -174,7 +174,7 @@ int relay__token_make(const char *id, char token[TOKEN_TEXT_MAX + 1],
   if (err == 0)
     err = derive(id, secret, key);
   if (err == 0) {
-    memcpy(token, id, length);
+    memcpy(token, id, length + 1);
     token[length] = '.';
     relay__base64url_encode(token + length + 1, secret, sizeof(secret));
   }

@@ -27,8 +27,8 @@ static void forget(struct penalties *penalties, struct source *source) {
 }
 
 void relay__penalties_free(struct penalties *penalties) {
-  while (!link_is_empty(&penalties->seen))
-    forget(penalties, container_of(penalties->seen.next, struct source, seen));
+  while (penalties->sources != NULL)
+    forget(penalties, penalties->sources);
 }
 
 /* ---- sources ---------------------------------------------------------- */

@@ -183,8 +183,6 @@ struct session {
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
   const char *token_id; /* what it has proven; NULL: nothing */
-  char token_text[TOKEN_ID_MAX + 1];
-  char owner[NAME_MAX_LENGTH + 1];
   bool bound; /* its data connections have to prove what follows from `key` */
   bool plain; /* on a plain connection, by a mac */
   uint8_t key[SECRET_SIZE];
@@ -206,6 +204,9 @@ struct session {
   uint64_t waiting_last; /* highest n of a WAIT, and the 64 before it */
   uint64_t waiting_seen;
   unsigned pool; /* granted */
+
+  char token_text[TOKEN_ID_MAX + 1];
+  char owner[NAME_MAX_LENGTH + 1];
 
   /* What LISTEN said. */
   unsigned want_port;

@@ -183,8 +183,10 @@ static int set(const struct tokens_reading *reading, struct token *token,
                                   "(1-%d)",
                                   words[word], value, NUMBER_MAX);
   case WORD_EXPIRES:
-    if (relay__utc_read(value, &token->expires))
+    if (relay__utc_read(value, &token->expires)) {
+      token->expires += token->expires == 0; /* that would be never */
       return 0;
+    }
     return relay__tokens_complain(
         reading, "expires: '%.64s' is not a time like 2026-12-31T00:00:00Z",
         value);
@@ -200,24 +202,30 @@ static int set(const struct tokens_reading *reading, struct token *token,
   }
 }
 
-/* Splits "name=value" in place, and finds the word that has this name. */
-static int find_word(const struct tokens_reading *reading, char *text,
-                     char **value) {
+/* Splits "name=value" in place, and finds the word that has this name. Its
+   value, or NULL and a complaint. */
+static char *find_word(const struct tokens_reading *reading, char *text,
+                       enum word *word) {
   char *equals = strchr(text, '=');
   const char *near;
 
-  if (equals == NULL)
-    return relay__tokens_complain(reading, "'%.64s' is not word=value", text);
+  if (equals == NULL) {
+    relay__tokens_complain(reading, "'%.64s' is not word=value", text);
+    return NULL;
+  }
   *equals = '\0';
-  *value = equals + 1;
-  for (int word = 0; word < WORD_COUNT; word++)
-    if (strcmp(text, words[word]) == 0)
-      return word;
+  for (unsigned i = 0; i < WORD_COUNT; i++)
+    if (strcmp(text, words[i]) == 0) {
+      *word = (enum word)i;
+      return equals + 1;
+    }
   near = relay__nearest(text, words);
   if (near != NULL)
-    return relay__tokens_complain(
-        reading, "unknown word '%.64s' (did you mean '%s'?)", text, near);
-  return relay__tokens_complain(reading, "unknown word '%.64s'", text);
+    relay__tokens_complain(reading, "unknown word '%.64s' (did you mean '%s'?)",
+                           text, near);
+  else
+    relay__tokens_complain(reading, "unknown word '%.64s'", text);
+  return NULL;
 }
 
 static int read_words(const struct tokens_reading *reading, char *text,
@@ -228,17 +236,18 @@ static int read_words(const struct tokens_reading *reading, char *text,
     bool is_note = strncmp(text, "note=", 5) == 0;
     size_t length = is_note ? strlen(text) : strcspn(text, BLANKS);
     char *next = text + length + (text[length] != '\0');
-    char *value = NULL;
-    int word, err;
+    enum word word = WORD_KEY;
+    char *value;
+    int err;
 
     text[length] = '\0';
-    word = find_word(reading, text, &value);
-    if (word < 0)
-      return word;
+    value = find_word(reading, text, &word);
+    if (value == NULL)
+      return UV_EFTYPE;
     if ((seen & 1u << word) != 0)
       return relay__tokens_complain(reading, "%s: twice", words[word]);
     seen |= 1u << word;
-    err = set(reading, token, (enum word)word, value);
+    err = set(reading, token, word, value);
     if (err != 0)
       return err;
     text = next;

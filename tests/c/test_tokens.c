@@ -218,11 +218,13 @@ TEST(reads_times) {
 TEST(says_why_a_token_is_not_good) {
   CHECK_INT(0, parse("a key=" KEY_ONE "\n"
                      "b key=" KEY_ONE " revoked=yes\n"
-                     "c key=" KEY_ONE " expires=1970-01-01T00:01:40Z\n"));
+                     "c key=" KEY_ONE " expires=1970-01-01T00:01:40Z\n"
+                     "e key=" KEY_ONE " expires=1970-01-01T00:00:00Z\n"));
   CHECK_STR(NULL, relay__token_refusal(find("a"), 1));
   CHECK_STR("token is revoked", relay__token_refusal(find("b"), 1));
   CHECK_STR(NULL, relay__token_refusal(find("c"), 99));
   CHECK_STR("token has expired", relay__token_refusal(find("c"), 100));
+  CHECK_STR("token has expired", relay__token_refusal(find("e"), 100));
   CHECK_STR("token is unknown", relay__token_refusal(find("d"), 1));
 }
 

@@ -245,6 +245,8 @@ TEST(a_token_may_have_its_ports_only) {
             refused(&h, "a", words));
   close(listen_as(&h, "b", words, &ports[0]));
   CHECK_INT(other, ports[0]);
+  CHECK(strncmp("ERR code=port-refused ", refused(&h, "b", " port=22"), 22) ==
+        0);
   /* One that is asked for, and those that are chosen. */
   snprintf(words, sizeof words, " port=%u", second);
   fds[0] = listen_as(&h, "a", words, &ports[0]);
@@ -328,6 +330,44 @@ TEST(a_lease_takes_so_many_visitors) {
   visitors[0] = visitor_open(port);
   CHECK(strncmp("VISITOR ", hear(&h, a), 8) == 0);
   for (int i = 0; i < 3; i++)
+    close(visitors[i]);
+  close(a);
+  close(b);
+  finish(&h);
+}
+
+static int share_port(void *data, uint64_t call, const relay_agent_info *agent,
+                      const relay_want *want, relay_verdict *verdict) {
+  const struct host *h = data;
+
+  (void)call, (void)agent, (void)want;
+  verdict->answer = RELAY_PICK;
+  verdict->port = (unsigned)h->step;
+  verdict->share = 1;
+  return 0;
+}
+
+/* Where several agents share an address, who has as many as it may gets no
+   more, however few the others have. */
+TEST(a_full_lease_is_passed_over) {
+  int a, b, visitors[4];
+  struct host h;
+  unsigned port;
+
+  write_tokens("a " KEY "00 visitors=1\nb " KEY "00\n");
+  host_prepare(&h);
+  h.options.tokens = path;
+  h.options.dead_ms = 3600000; /* nobody is passed over for his silence */
+  h.step = (int)free_port();
+  h.policy.allocate = share_port;
+  CHECK_INT(0, relay_new(&h.relay, &h.loop, &h.options));
+  a = listen_as(&h, "a", "", &port);
+  b = listen_as(&h, "b", "", &port);
+  for (int i = 0; i < 4; i++) {
+    visitors[i] = visitor_open(port);
+    CHECK(strncmp("VISITOR ", hear(&h, i == 0 ? a : b), 8) == 0);
+  }
+  for (int i = 0; i < 4; i++)
     close(visitors[i]);
   close(a);
   close(b);
@@ -484,6 +524,47 @@ TEST(a_hook_may_close_the_relay_meanwhile) {
   finish(&h);
 }
 
+/* ---- before it says what it wants -------------------------------------- */
+
+/* Who has proven a key takes up no place of those who have not, and the faults
+   of its source are forgotten. */
+TEST(who_has_proven_a_key_is_no_stranger) {
+  struct handshake *handshake;
+  struct host h;
+  int proven, other;
+
+  host_prepare(&h);
+  h.options.penalties = RELAY_PENALTIES_ON;
+  h.options.max_unproven = 1;
+  CHECK_INT(0, relay_new(&h.relay, &h.loop, &h.options));
+  for (int i = 0; i < 4; i++) {
+    int fd = visitor_open(relay_port(h.relay));
+
+    visitor_say(fd, "hello\n");
+    CHECK(strncmp("ERR code=protocol ", hear(&h, fd), 18) == 0);
+    close(fd);
+  }
+  proven = visitor_open(relay_port(h.relay));
+  UNTIL(&h, h.relay->stats.unproven == 1);
+  handshake = container_of(h.relay->handshakes.next, struct handshake, link);
+  CHECK_INT(4, relay__source_score(&h.relay->penalties, handshake->source,
+                                   relay__now_ms(h.relay)));
+  relay__handshake_prove(handshake);
+  relay__handshake_prove(handshake);
+  CHECK_INT(0, h.relay->stats.unproven);
+  CHECK(h.relay->penalties.sources == NULL);
+  other = visitor_open(relay_port(h.relay));
+  UNTIL(&h, h.relay->stats.unproven == 1);
+  visitor_say(proven, "RELAY/1 LISTEN\n");
+  CHECK(strncmp("OK ", hear(&h, proven), 3) == 0);
+  CHECK_INT(1, h.relay->stats.unproven);
+  visitor_say(other, "hello\n");
+  CHECK(strncmp("ERR code=protocol ", hear(&h, other), 18) == 0);
+  close(proven);
+  close(other);
+  finish(&h);
+}
+
 int main(void) {
   int fd;
 
@@ -501,12 +582,14 @@ int main(void) {
   RUN(a_token_has_so_many_leases);
   RUN(the_relays_cap_counts_by_token);
   RUN(a_lease_takes_so_many_visitors);
+  RUN(a_full_lease_is_passed_over);
   RUN(who_lost_its_token_is_ended);
   RUN(a_lease_in_grace_is_ended_with_its_token);
   RUN(a_bad_file_changes_nothing);
   RUN(new_settings_count_from_now_on);
   RUN(a_token_expires_in_time);
   RUN(a_hook_may_close_the_relay_meanwhile);
+  RUN(who_has_proven_a_key_is_no_stranger);
   unlink(path);
   return check_report();
 }

@@ -65,11 +65,12 @@ local function build(name, ports)
   end
   local path = h.tmpdir() .. "/" .. name
   h.write_file(path .. ".c", text)
-  local libuv = h.output_of({ "pkg-config", "--cflags", "--libs", "libuv" })
+  local below = h.output_of({ "pkg-config", "--cflags", "--libs", "libuv",
+    "openssl" })
   local command = { "cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror",
     sanitizers(), "-I", h.source .. "core/include", "-o", path, path .. ".c",
     h.build .. "/librelay.a", seconds = 60 }
-  for word in libuv:gmatch("%S+") do
+  for word in below:gmatch("%S+") do
     table.insert(command, word)
   end
   h.output_of(command)
