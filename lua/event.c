@@ -62,8 +62,7 @@ int relay__lua_event_push(lua_State *L, const struct event *event) {
     return 1;
   case HOOK_AUTH:
     relay__lua_push_agent(L, event->agent.id);
-    lua_createtable(L, 0, 1);
-    push_text(L, "id", event->credential);
+    relay__lua_push_cred(L, event);
     return 2;
   case HOOK_ALLOCATE:
     relay__lua_push_agent(L, event->agent.id);

@@ -264,7 +264,8 @@ static int on_auth(void *data, uint64_t call, const relay_agent_info *agent,
   struct event event = {.hook = HOOK_AUTH,
                         .call = call,
                         .agent = *agent,
-                        .credential = credentials->id};
+                        .credential = credentials->id,
+                        .known = credentials->known};
 
   return question(data, &event, verdict);
 }
@@ -359,6 +360,13 @@ static void on_cancel(void *data, uint64_t id) {
   relay__lua_task_kill(task);
 }
 
+static void on_proven(void *data, uint64_t id) {
+  struct call *call = relay__lua_call_find(data, id);
+
+  if (call != NULL)
+    relay__lua_proven(call->task);
+}
+
 void relay__lua_init_table(struct relay_lua *lua) {
   lua->table = (relay_policy){
       .size = sizeof(lua->table),
@@ -373,6 +381,7 @@ void relay__lua_init_table(struct relay_lua *lua) {
       .tick = on_tick,
       .log = on_log,
       .cancel = on_cancel,
+      .proven = on_proven,
   };
 }
 

@@ -71,6 +71,7 @@ struct event {
   const relay_agent_info *agents;
   size_t agent_count;
   const char *credential;
+  int known; /* the tokens file has it */
   relay_want want;
   const void *bytes; /* peek; start: what `save` gave */
   size_t byte_count;
@@ -308,6 +309,12 @@ uint64_t relay__lua_check_ms(lua_State *L, int index);
 void relay__lua_open_sockets(lua_State *L);
 /* Once its sockets are closed. */
 void relay__lua_tls_close(struct policy *policy);
+
+/* ---- credentials ------------------------------------------------------- */
+
+void relay__lua_push_cred(lua_State *L, const struct event *event);
+/* Its agent has proven the key: goes on if it waits for that. May be NULL. */
+void relay__lua_proven(struct task *task);
 
 /* ---- luv --------------------------------------------------------------- */
 

@@ -35,6 +35,11 @@
 ---What an agent presents.
 ---@class (exact) relay.Credentials
 ---@field id? string nil for an agent without a token
+---Has the agent prove this key, 32 bytes or 64 hexadecimal digits, and waits for
+---that. It does not come back when the agent cannot.
+---@field verify fun(self: relay.Credentials, key: string): true
+---Whether the tokens file has a good token with this id.
+---@field known fun(self: relay.Credentials): boolean
 
 ---What an agent asks for.
 ---@class (exact) relay.Want

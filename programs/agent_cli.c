@@ -4,7 +4,10 @@
  */
 #include "agent_cli.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent_ticket.h"
@@ -23,6 +26,11 @@ static void fill_table(struct agent_cli *self) {
       {"state", "FILE", CLI_TEXT, &self->state,
        "keeps the ticket to this address, for the next start", "none", 0, 0,
        NULL},
+      {"token-file", "FILE", CLI_TEXT, &self->token_file,
+       "holds the token, id.secret", "RELAY_TOKEN of the environment", 0, 0,
+       NULL},
+      {"data", "HOW", CLI_CHOICE, &self->data,
+       "visitors' bytes on their way, with a token", NULL, 0, 0, "tls|plain"},
       {"pool", "N", CLI_NUMBER, &options->pool,
        "idle connections kept ahead of need", NULL, 0, 1024, NULL},
       {"once", NULL, CLI_FLAG, &self->once,
@@ -111,6 +119,49 @@ static void on_signal(struct cli_run *run, int signal) {
   }
 }
 
+/* ---- the token -------------------------------------------------------- */
+
+/* The first line of the file, without blanks around it. */
+static int read_token_file(struct agent_cli *self) {
+  FILE *file = fopen(self->token_file, "re");
+  char *line = NULL;
+
+  if (file != NULL) {
+    line = fgets(self->token, sizeof(self->token), file);
+    fclose(file);
+  }
+  if (file == NULL)
+    return cli_fail(&self->cli, "%s: %s", self->token_file,
+                    relay_strerror(-errno));
+  if (line != NULL)
+    line[strcspn(line, " \t\r\n")] = '\0';
+  if (line == NULL || line[0] == '\0')
+    return cli_fail(&self->cli, "%s: there is no token in it",
+                    self->token_file);
+  return CLI_GO;
+}
+
+/* Where the token comes from; NULL: there is none. */
+static const char *token_source(const struct agent_cli *self) {
+  if (self->token_file != NULL)
+    return self->token_file;
+  return self->options.token != NULL ? "RELAY_TOKEN" : NULL;
+}
+
+static int take_token(struct agent_cli *self) {
+  const char *given = getenv("RELAY_TOKEN");
+  int status = CLI_GO;
+
+  if (self->token_file != NULL) {
+    status = read_token_file(self);
+    self->options.token = self->token;
+  } else if (given != NULL && given[0] != '\0') {
+    self->options.token = given;
+  }
+  self->options.plain = self->data != 0;
+  return status;
+}
+
 /* ---- from the programs ------------------------------------------------ */
 
 void agent_cli_init(struct agent_cli *self, const char *program,
@@ -154,7 +205,7 @@ int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
   self->options.host = operands[0];
   self->options.once = self->once;
   self->options.mode = (relay_mode)self->mode;
-  return CLI_GO;
+  return take_token(self);
 }
 
 /* A terminal that is gone ends an agent as Ctrl-C does, unless nohup said
@@ -179,6 +230,9 @@ int agent_cli_run(struct agent_cli *self) {
   err = cli_run_init(&self->run, on_signal);
   if (err == 0)
     err = relay_agent_new(&self->agent, &self->run.loop, &self->options);
+  /* All else was looked at before. */
+  if (err == UV_EINVAL && token_source(self) != NULL)
+    return cli_fail(&self->cli, "%s: that is not a token", token_source(self));
   if (err != 0)
     return cli_fail(&self->cli, "cannot start: %s", relay_strerror(err));
   cli_run(&self->run);

@@ -4,6 +4,9 @@
  * line. The program says how a visitor is served; options, the line for each
  * address, signals and the exit status are here.
  *
+ * A token comes from --token-file or the environment (RELAY_TOKEN), never from
+ * the command line, which others can see.
+ *
  * SIGTERM gives the address up and lets visitors finish, for --drain at most;
  * a second one, SIGINT or SIGHUP ends at once.
  */
@@ -14,8 +17,10 @@
 
 #include "cli.h"
 
-#define AGENT_CLI_OPTIONS 18
+#define AGENT_CLI_OPTIONS 20
 #define AGENT_TICKET_MAX 1024
+/* Longer than any token. */
+#define AGENT_CLI_TOKEN_MAX 256
 
 struct agent_cli {
   struct cli cli;
@@ -28,6 +33,9 @@ struct agent_cli {
   char ticket[AGENT_TICKET_MAX];
   int once;
   int mode;
+  int data; /* the index in "tls|plain" */
+  const char *token_file;
+  char token[AGENT_CLI_TOKEN_MAX];
   uint64_t drain_ms;
   bool ignores_hangup;
   bool draining;

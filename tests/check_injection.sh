@@ -20,6 +20,22 @@ pure='__errno_location _GLOBAL_OFFSET_TABLE_ in6addr_loopback memchr memcmp
 sure='clock_gettime close closedir readdir unlink'
 # OpenSSL's of that kind.
 ssl='CRYPTO_memcmp ERR_pop_to_mark ERR_set_mark EVP_sha256 OPENSSL_cleanse'
+# OpenSSL's for TLS: test_tls_memory fails each allocation that is made in them,
+# test_tls has peers that make them fail.
+tls='BIO_clear_flags BIO_free BIO_get_data BIO_meth_free BIO_meth_new
+  BIO_meth_set_ctrl BIO_meth_set_read_ex BIO_meth_set_write_ex BIO_new
+  BIO_set_data BIO_set_flags BIO_set_init ERR_clear_error ERR_peek_error
+  SSL_CIPHER_find SSL_CTX_clear_options SSL_CTX_ctrl SSL_CTX_free SSL_CTX_new
+  SSL_CTX_set_ciphersuites SSL_CTX_set_client_hello_cb
+  SSL_CTX_set_max_early_data SSL_CTX_set_num_tickets SSL_CTX_set_options
+  SSL_CTX_set_psk_find_session_callback SSL_CTX_set_psk_use_session_callback
+  SSL_CTX_set_verify SSL_SESSION_free SSL_SESSION_new
+  SSL_SESSION_set1_master_key SSL_SESSION_set_cipher
+  SSL_SESSION_set_protocol_version SSL_client_hello_get0_ext SSL_do_handshake
+  SSL_export_keying_material SSL_free SSL_get_error SSL_get_ex_data
+  SSL_has_pending SSL_new SSL_peek_ex SSL_read_ex SSL_session_reused
+  SSL_set_accept_state SSL_set_bio SSL_set_connect_state SSL_set_ex_data
+  SSL_shutdown SSL_write_ex TLS_method'
 # libuv's own: without a result, or only wrong if called wrongly.
 uv='uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active uv_now
   uv_poll_stop uv_timer_init uv_timer_start uv_timer_stop
@@ -29,7 +45,7 @@ uv='uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active uv_now
 injected=$(sed -n '/^set(injected/,/)/p' tests/c/test_inject.cmake |
   tr '()' '  ')
 
-known=$(printf ' %s ' "$pure" "$sure" "$ssl" "$uv" "$injected" | tr -s '\n ' ' ')
+known=$(printf ' %s ' "$pure" "$sure" "$ssl" "$tls" "$uv" "$injected" | tr -s '\n ' ' ')
 
 unknown=''
 for symbol in $(nm -u "$build/librelay.a" | awk '$1 == "U" { print $2 }' |

@@ -79,6 +79,7 @@ static int copy_options(relay_agent_options *copy,
   if (err != 0)
     return err;
   mend_times(copy);
+  copy->token = NULL; /* only what is derived from it is kept */
   copy->host = strdup(copy->host);
   if (copy->name != NULL)
     copy->name = strdup(copy->name);
@@ -90,7 +91,16 @@ static int copy_options(relay_agent_options *copy,
   return 0;
 }
 
+/* One whose host knows of tokens. */
+static const char *token_of(const relay_agent_options *options) {
+  return options->size >=
+                 offsetof(relay_agent_options, token) + sizeof(options->token)
+             ? options->token
+             : NULL;
+}
+
 static void free_agent(struct relay_agent *agent) {
+  relay__keys_free(agent);
   free((char *)agent->options.host);
   free((char *)agent->options.name);
   free(agent);
@@ -122,6 +132,11 @@ int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
   int err = copy_options(&agent->options, options);
   if (err != 0) {
     free(agent);
+    return err;
+  }
+  err = relay__keys_take(agent, token_of(options));
+  if (err != 0) {
+    free_agent(agent);
     return err;
   }
   err = relay__plane_init(&agent->plane, loop, agent->options.mode, 0);

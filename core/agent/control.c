@@ -77,6 +77,7 @@ static int take_ok(struct relay_agent *agent,
   const char *id = relay__wire_get(message, "session");
   const char *host = relay__wire_get(message, "host");
   const char *ticket = relay__wire_get(message, "resume");
+  const char *data = relay__wire_get(message, "data");
   uint64_t port = 0, pool = 0, heartbeat_s = 0;
 
   if (id == NULL || *id == '\0' || strlen(id) > AGENT_ID_MAX || host == NULL ||
@@ -90,6 +91,8 @@ static int take_ok(struct relay_agent *agent,
   session->port = (unsigned)port;
   session->pool =
       pool < agent->options.pool ? (unsigned)pool : agent->options.pool;
+  session->plain = agent->tls != NULL && agent->options.plain && data != NULL &&
+                   strcmp(data, "plain") == 0;
   session->resumable = true;
   snprintf(session->id, sizeof(session->id), "%s", id);
   snprintf(session->host, sizeof(session->host), "%s", host);
@@ -321,6 +324,8 @@ static void send_listen(struct relay_agent *agent, bool with_ticket) {
   relay__wire_add(&line, "host", options->host);
   if (options->pool != 0)
     relay__wire_add_number(&line, "pool", options->pool);
+  if (agent->tls != NULL && options->plain)
+    relay__wire_add(&line, "data", "plain");
   if (with_ticket)
     relay__wire_add(&line, "resume", session->ticket);
   int err = relay__channel_send(&session->channel, &line, true);

@@ -135,7 +135,10 @@ static int start_waiting(struct waiting *waiting) {
   relay__wire_begin(&line, WIRE_WAIT);
   relay__wire_add(&line, "session", agent->session.id);
   relay__wire_add_number(&line, "n", ++agent->pool.next_n);
-  int err = relay__wire_end(&line);
+  int err =
+      relay__keys_secure_wait(agent, &waiting->dial, &line, agent->pool.next_n);
+  if (err == 0)
+    err = relay__wire_end(&line);
   if (err == 0)
     err = relay__dial_open_with(&waiting->dial, line.text, line.length);
   if (err == 0)

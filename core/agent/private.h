@@ -10,6 +10,7 @@
  *   visit.c    one visitor, from its announcement to its end
  *   serve.c    the host's answers
  *   pool.c     data connections ahead of need
+ *   keys.c     what a token means for all of them
  *   text.c     what the relay says, made fit to be shown
  *   proxy.c    PROXY protocol headers
  *
@@ -91,9 +92,12 @@ struct session {
   char host[NI_MAXHOST];
   unsigned port;
   char ticket[WIRE_LINE_MAX];
+  bool plain;     /* data connections are not encrypted */
   bool resumable; /* port and ticket are asked for again */
   bool fresh;     /* differs from what was established before */
   unsigned pool;
+
+  uint8_t key[SECRET_SIZE]; /* with a token: what binds data connections */
 
   /* The last complaint, so that it is not repeated endlessly. */
   char complaint[AGENT_REASON_MAX];
@@ -156,6 +160,9 @@ struct relay_agent {
   struct plane plane;
   struct logger logger;
   relay_agent_options options; /* host and name are owned copies */
+  struct tls_context *tls;     /* NULL: there is no token */
+  char token_id[TOKEN_ID_MAX + 1];
+  uint8_t token_key[SECRET_SIZE];
   struct session session;
   struct pool pool;
 
@@ -213,6 +220,21 @@ void relay__control_reject(struct relay_agent *agent, const char *id,
                            const char *reason);
 void relay__control_bye(struct relay_agent *agent);
 void relay__control_beat(struct relay_agent *agent);
+
+/* ---- keys.c ----------------------------------------------------------- */
+
+/* NULL: none. 0, UV_EINVAL for what is no token, UV_ENOMEM. */
+int relay__keys_take(struct relay_agent *agent, const char *token);
+void relay__keys_free(struct relay_agent *agent);
+/* Each is 0 at once where there is no token. The control connection proves the
+   token; once it has, the keys of the others follow. */
+int relay__keys_secure_control(struct relay_agent *agent, struct dial *dial);
+int relay__keys_export(struct relay_agent *agent, struct stream *control);
+/* By TLS, or by what is added to the line, as the relay granted. */
+int relay__keys_secure_accept(struct relay_agent *agent, struct dial *dial,
+                              struct wire_line *line, const char *id);
+int relay__keys_secure_wait(struct relay_agent *agent, struct dial *dial,
+                            struct wire_line *line, uint64_t n);
 
 /* ---- text.c ----------------------------------------------------------- */
 

@@ -84,7 +84,10 @@ void relay__serve_data(struct visit *visit) {
   relay__wire_begin(&line, WIRE_ACCEPT);
   relay__wire_add(&line, "session", agent->session.id);
   relay__wire_add(&line, "id", visit->id);
-  int err = relay__wire_end(&line);
+  int err =
+      relay__keys_secure_accept(agent, &visit->data_dial, &line, visit->id);
+  if (err == 0)
+    err = relay__wire_end(&line);
   if (err == 0)
     err = relay__dial_open_with(&visit->data_dial, line.text, line.length);
   if (err == 0)

@@ -148,13 +148,30 @@ void relay__session_refused(struct relay_agent *agent, int error,
 
 /* ---- up --------------------------------------------------------------- */
 
+/* Nobody vouches for a refusal of the key: only who never had an address is
+   kept from trying again by it. */
+static void lose_dial(struct relay_agent *agent, int error) {
+  if (error == RELAY_EKEY && agent->session.port == 0)
+    relay__session_refused(agent, error, "the token was not accepted");
+  else
+    relay__session_lost(agent, error,
+                        error == RELAY_ETLS
+                            ? "it did not answer in TLS, which a token needs"
+                        : error == RELAY_EKEY ? "the token was not accepted"
+                                              : NULL,
+                        SESSION_BACKOFF);
+}
+
 static void on_dialed(struct dial *dial, int status, struct stream *stream) {
   struct relay_agent *agent = dial->owner;
   struct session *session = &agent->session;
 
   free_list(&session->addresses);
+  if (status == 0)
+    status = relay__keys_export(agent, stream);
   if (status != 0) {
-    relay__session_lost(agent, status, NULL, SESSION_BACKOFF);
+    relay__stream_close(stream);
+    lose_dial(agent, status);
     return;
   }
   session->data_address = dial->address;
@@ -173,9 +190,11 @@ static void on_relay_resolved(void *owner, int status,
     session->addresses = addresses;
     session->phase = SESSION_CONNECTING;
     relay__deadline_set(&session->timer, agent->options.connect_ms);
+    status = relay__keys_secure_control(agent, &session->dial);
+  }
+  if (status == 0)
     status = relay__dial_start(&session->dial, addresses->ai_addr,
                                addresses->ai_addrlen, addresses->ai_next);
-  }
   if (status != 0)
     relay__session_lost(agent, status, NULL, SESSION_BACKOFF);
 }

@@ -25,6 +25,7 @@
 void relay__flow_init(struct flow *flow, struct stream *source,
                       struct stream *sink) {
   *flow = (struct flow){.source = source, .sink = sink, .phase = FLOW_OPEN};
+  flow->copying = source->tls != NULL || sink->tls != NULL;
 }
 
 /* ---- rate ------------------------------------------------------------- */
@@ -187,6 +188,15 @@ static size_t drain(struct flow *flow) {
 
 /* ---- both ------------------------------------------------------------- */
 
+/* TLS may have something to send before it. */
+static void pass_fin(struct flow *flow) {
+  int err = relay__stream_shutdown(flow->sink);
+
+  flow->blocked = err == UV_EAGAIN;
+  if (err != UV_EAGAIN)
+    flow->phase = err == 0 ? FLOW_SHUT : FLOW_CUT;
+}
+
 /* The hold is empty, or its bytes have nowhere to go: what follows. */
 static void settle(struct flow *flow) {
   if (flow->phase == FLOW_CUT || !is_holding(flow)) {
@@ -196,8 +206,7 @@ static void settle(struct flow *flow) {
     return;
   }
   if (flow->phase == FLOW_DRAINING)
-    flow->phase =
-        relay__stream_shutdown(flow->sink) == 0 ? FLOW_SHUT : FLOW_CUT;
+    pass_fin(flow);
   else if (flow->phase == FLOW_LOST)
     flow->phase = FLOW_CUT;
 }

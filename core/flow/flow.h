@@ -24,7 +24,7 @@ struct flow {
   enum flow_phase phase;
   bool blocked; /* the sink took less than there was */
   bool bulk;    /* the last read was a large one */
-  bool copying; /* these sockets do not splice */
+  bool copying; /* these streams do not splice */
   int error;    /* out of memory, say: the pair must end */
   struct rate_limit rate;
   struct rate_limit *shared_rate; /* with other flows of the loop, or NULL */

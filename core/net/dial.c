@@ -25,6 +25,18 @@ int relay__dial_open_with(struct dial *dial, const void *bytes, size_t count) {
   return 0;
 }
 
+int relay__dial_secure(struct dial *dial, struct tls_context *context,
+                       const char *identity, const uint8_t key[SECRET_SIZE]) {
+  size_t length = strlen(identity);
+
+  if (length > TLS_IDENTITY_MAX)
+    return UV_EINVAL;
+  dial->tls = context;
+  memcpy(dial->identity, identity, length + 1);
+  memcpy(dial->key, key, SECRET_SIZE);
+  return 0;
+}
+
 /* Starts with one address. */
 static int try_address(struct dial *dial, const struct sockaddr *address,
                        socklen_t length) {
@@ -32,7 +44,7 @@ static int try_address(struct dial *dial, const struct sockaddr *address,
     return UV_EINVAL;
   memset(&dial->address, 0, sizeof(dial->address));
   memcpy(&dial->address, address, length);
-  dial->connected = false;
+  dial->connected = dial->shaken = false;
   dial->opening_sent = 0;
   int status =
       relay__stream_connect(&dial->stream, dial->plane, address, length);
@@ -75,6 +87,8 @@ static int try_rest(struct dial *dial, int status) {
 static void fail_address(struct dial *dial, int status) {
   relay__stream_close(dial->stream);
   dial->stream = NULL;
+  if (status == RELAY_EKEY)
+    dial->rest = NULL;
   status = try_rest(dial, status);
   if (status != 0)
     dial->on_done(dial, status, NULL);
@@ -95,6 +109,25 @@ static int send_opening(struct dial *dial) {
   return 0;
 }
 
+/* Goes on with the handshake. 0 when there is none to do; UV_EAGAIN. */
+static int shake(struct dial *dial) {
+  int status = 0;
+
+  if (dial->tls == NULL || dial->shaken)
+    return 0;
+  if (dial->stream->tls == NULL)
+    status =
+        relay__tls_connect(dial->stream, dial->tls, dial->identity, dial->key);
+  if (status == 0)
+    status = relay__tls_handshake(dial->stream);
+  if (status < 0)
+    return status;
+  dial->shaken = status == TLS_DONE;
+  status = relay__stream_watch(dial->stream,
+                               dial->shaken ? UV_WRITABLE : UV_READABLE);
+  return status == 0 && !dial->shaken ? UV_EAGAIN : status;
+}
+
 static void on_dial_event(struct stream *stream, int events) {
   struct dial *dial = stream->owner;
   (void)events;
@@ -106,15 +139,18 @@ static void on_dial_event(struct stream *stream, int events) {
     dial->connected = status == 0;
   }
   if (status == 0)
+    status = shake(dial);
+  if (status == 0)
     status = send_opening(dial);
   if (status == UV_EAGAIN)
-    return; /* still watched for writing */
+    return; /* still watched */
   if (status != 0 && !(dial->takes_reset && status == UV_ECONNRESET)) {
     fail_address(dial, status);
     return;
   }
   dial->stream = NULL;
   dial->rest = NULL;
+  relay__secret_wipe(dial->key, sizeof(dial->key));
   dial->on_done(dial, 0, stream);
 }
 
@@ -134,6 +170,7 @@ void relay__dial_cancel(struct dial *dial) {
   relay__stream_close(dial->stream);
   dial->stream = NULL;
   dial->rest = NULL;
+  relay__secret_wipe(dial->key, sizeof(dial->key));
 }
 
 bool relay__dial_busy(const struct dial *dial) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An outgoing connection in the making: tries the addresses it was given, one
- * after the other, then sends its opening bytes (a protocol line, a PROXY
- * header), and is done: the stream goes to who asked. It keeps no clock: its
+ * after the other, has a key proven where there is one, then sends its opening
+ * bytes (a protocol line, a PROXY header), and is done: the stream goes to who
+ * asked. It keeps no clock: its
  * owner has one, and calls relay__dial_next or relay__dial_cancel.
  */
 #ifndef RELAY_DIAL_H
@@ -11,6 +12,7 @@
 #include <netdb.h>
 
 #include "net/stream.h"
+#include "net/tls.h"
 
 #define DIAL_OPENING_MAX 512
 
@@ -30,12 +32,16 @@ struct dial {
   dial_done_fn on_done;
   void *owner;
   bool connected;
+  bool shaken;
   bool takes_reset; /* one that was reset after connecting is done, too: what
                        it sent before is still to be read */
   int error;        /* of the addresses so far */
   size_t opening_sent;
   size_t opening_length;
   char opening[DIAL_OPENING_MAX];
+  struct tls_context *tls; /* NULL: plain */
+  uint8_t key[SECRET_SIZE];
+  char identity[TLS_IDENTITY_MAX + 1];
 };
 
 void relay__dial_init(struct dial *dial, struct plane *plane,
@@ -43,6 +49,11 @@ void relay__dial_init(struct dial *dial, struct plane *plane,
 
 /* Sets what is sent first. 0, or UV_EMSGSIZE. */
 int relay__dial_open_with(struct dial *dial, const void *bytes, size_t count);
+
+/* Before anything is sent, both ends prove this key (tls.h). One that does not
+   take it is the last that is tried. 0, or UV_EINVAL. */
+int relay__dial_secure(struct dial *dial, struct tls_context *context,
+                       const char *identity, const uint8_t key[SECRET_SIZE]);
 
 /* Starts. `rest`, if any, must live as long as the dial is under way. on_done
    runs once, later; or a negative code at once, when every address failed at

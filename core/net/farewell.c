@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "net/container.h"
+#include "net/tls.h"
 
 #define FAREWELL_MS 1000
 #define FAREWELL_BYTES (64 * 1024)
@@ -14,6 +15,7 @@
 struct farewell {
   struct stream *stream;
   struct deadline deadline;
+  bool said; /* our end */
   size_t dropped;
 };
 
@@ -30,12 +32,28 @@ static void on_deadline(struct deadline *deadline) {
   end(container_of(deadline, struct farewell, deadline));
 }
 
+/* Our end, as soon as what TLS has before it is sent. 0, or why not. */
+static int say_end(struct farewell *farewell) {
+  struct stream *stream = farewell->stream;
+  int err = farewell->said ? 0 : relay__stream_shutdown(stream);
+
+  farewell->said = err == 0;
+  if (err != 0 && err != UV_EAGAIN)
+    return err;
+  return relay__stream_watch(
+      stream, farewell->said ? UV_READABLE : UV_READABLE | UV_WRITABLE);
+}
+
 static void on_event(struct stream *stream, int events) {
   struct farewell *farewell = stream->owner;
   char bytes[4096];
   ssize_t count = relay__stream_recv(stream, bytes, sizeof(bytes));
 
   (void)events;
+  if (say_end(farewell) != 0) {
+    end(farewell);
+    return;
+  }
   if (count > 0)
     farewell->dropped += (size_t)count;
   if ((count <= 0 && count != UV_EAGAIN) || farewell->dropped > FAREWELL_BYTES)
@@ -53,8 +71,8 @@ void relay__farewell(struct stream *stream) {
   relay__deadline_init(&farewell->deadline, stream->plane, on_deadline);
   relay__stream_own(stream, on_event, farewell);
   relay__stream_pardon(stream);
-  if (relay__stream_shutdown(stream) != 0 ||
-      relay__stream_watch(stream, UV_READABLE) != 0)
+  relay__tls_drop(stream); /* unless it came to something */
+  if (say_end(farewell) != 0)
     end(farewell);
   else
     relay__deadline_set(&farewell->deadline, FAREWELL_MS);

@@ -1,30 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Streams: owned sockets, their options, their end. See stream.h.
+ * Streams: owned sockets, their bytes, their end. See stream.h.
  */
 #include "net/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "net/container.h"
+#include "net/tls.h"
 #include "wire/address.h"
 
 #ifdef __linux__
 #include <linux/sockios.h>
 #endif
 
-/* Unsent bytes the kernel takes before a socket counts as full. */
-#define NOTSENT_LOWAT_BYTES (384 * 1024)
-
 /* EPIPE is what the kernel calls a reset that follows a FIN. */
-static void mark_reset(struct stream *stream, int error) {
+void relay__stream_cut(struct stream *stream, int error) {
   if (stream->reset)
     return;
   stream->reset = true;
@@ -39,7 +35,7 @@ static bool find_reset(struct stream *stream) {
   if (!stream->reset &&
       (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0 ||
        error != 0))
-    mark_reset(stream, -error);
+    relay__stream_cut(stream, -error);
   return stream->reset;
 }
 
@@ -49,7 +45,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
   if (status < 0) { /* POLLERR: libuv has stopped the handle */
     stream->watched = 0;
     if (!find_reset(stream))
-      mark_reset(stream, 0);
+      relay__stream_cut(stream, 0);
     events = UV_READABLE | UV_WRITABLE;
   } else if (events == UV_PRIORITIZED) {
     if (!find_reset(stream)) {
@@ -61,8 +57,12 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
       return;
     }
     events = UV_READABLE | UV_WRITABLE;
+  } else if (stream->tls != NULL) {
+    events = relay__tls_event(stream->tls, events);
   }
-  stream->on_event(stream, events & (UV_READABLE | UV_WRITABLE));
+  events &= UV_READABLE | UV_WRITABLE;
+  if (events != 0)
+    stream->on_event(stream, events);
 }
 
 static void on_poll_closed(uv_handle_t *handle) {
@@ -125,64 +125,6 @@ int relay__stream_connected(struct stream *stream) {
   return find_reset(stream) ? stream->error : 0;
 }
 
-struct option {
-  int level;
-  int name;
-  int value;
-};
-
-static const struct option tcp_options[] = {
-    {IPPROTO_TCP, TCP_NODELAY, 1},
-    {SOL_SOCKET, SO_OOBINLINE, 1},
-#ifdef TCP_NOTSENT_LOWAT
-    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES},
-#endif
-};
-
-static int set_option(int fd, int level, int name, int value) {
-  return setsockopt(fd, level, name, &value, sizeof(value)) != 0 ? -errno : 0;
-}
-
-static int keep_alive(const struct keepalive *keepalive, int fd) {
-  int err = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-
-#ifdef TCP_KEEPIDLE
-  if (err == 0)
-    err = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, keepalive->idle_s);
-  if (err == 0)
-    err = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, keepalive->interval_s);
-  if (err == 0)
-    err = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, keepalive->count);
-#else
-  (void)keepalive;
-#endif
-  return err;
-}
-
-int relay__stream_tune(const struct plane *plane, int fd) {
-  static const struct linger reset_on_close = {1, 0};
-  struct sockaddr_storage self;
-  socklen_t length = sizeof(self);
-  size_t i;
-  int err = 0;
-
-  if (getsockname(fd, (struct sockaddr *)&self, &length) != 0)
-    return -errno;
-  if (self.ss_family == AF_UNIX)
-    return 0;
-  if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close,
-                 sizeof(reset_on_close)) != 0)
-    return -errno;
-  for (i = 0; err == 0 && i < sizeof(tcp_options) / sizeof(*tcp_options); i++)
-    err = set_option(fd, tcp_options[i].level, tcp_options[i].name,
-                     tcp_options[i].value);
-  if (err == 0)
-    err = keep_alive(&plane->keepalive, fd);
-  if (err == 0 && plane->rcvbuf_bytes != 0)
-    err = set_option(fd, SOL_SOCKET, SO_RCVBUF, plane->rcvbuf_bytes);
-  return err;
-}
-
 void relay__stream_own(struct stream *stream, stream_event_fn on_event,
                        void *owner) {
   stream->on_event = on_event;
@@ -198,6 +140,8 @@ int relay__stream_watch(struct stream *stream, int events) {
     stream->watched = 0;
     return 0;
   }
+  if (stream->tls != NULL)
+    events = relay__tls_watch(stream->tls, events);
   if (events == 0 && !stream->urgent)
     events = UV_PRIORITIZED;
   if (events == stream->watched)
@@ -217,6 +161,9 @@ void relay__stream_close(struct stream *stream) {
   if (stream == NULL)
     return;
   plane = stream->plane;
+  if (stream->tls != NULL)
+    relay__tls_close(stream->tls);
+  stream->tls = NULL;
   uv_close((uv_handle_t *)&stream->poll, on_poll_closed);
   close(stream->fd);
   stream->fd = -1;
@@ -231,26 +178,27 @@ void relay__stream_pardon(struct stream *stream) {
 }
 
 int relay__stream_shutdown(struct stream *stream) {
-  int err;
+  int err = stream->tls != NULL ? relay__tls_shutdown(stream->tls) : 0;
 
+  if (err != 0)
+    return err;
   if (shutdown(stream->fd, SHUT_WR) == 0)
     return 0;
   err = -errno;
   find_reset(stream);
-  mark_reset(stream, err);
+  relay__stream_cut(stream, err);
   return err;
 }
 
 size_t relay__stream_unsent(struct stream *stream) {
+  size_t kept = stream->tls != NULL ? stream->tls->out_length : 0;
 #ifdef SIOCOUTQ
   int unsent = 0;
 
   if (!stream->reset && ioctl(stream->fd, SIOCOUTQ, &unsent) == 0)
-    return (size_t)unsent;
-#else
-  (void)stream;
+    return kept + (size_t)unsent;
 #endif
-  return 0;
+  return stream->reset ? 0 : kept;
 }
 
 size_t relay__stream_room(struct stream *stream) {
@@ -258,8 +206,8 @@ size_t relay__stream_room(struct stream *stream) {
   int unsent = 0;
 
   if (ioctl(stream->fd, SIOCOUTQNSD, &unsent) == 0 &&
-      unsent < NOTSENT_LOWAT_BYTES)
-    return (size_t)(NOTSENT_LOWAT_BYTES - unsent);
+      unsent < STREAM_UNSENT_BYTES)
+    return (size_t)(STREAM_UNSENT_BYTES - unsent);
 #else
   (void)stream;
 #endif
@@ -277,7 +225,7 @@ static ssize_t judge(struct stream *stream, ssize_t count, bool reading) {
     return find_reset(stream) ? stream->error : 0;
   if (errno == EAGAIN || errno == EWOULDBLOCK)
     return UV_EAGAIN;
-  mark_reset(stream, -errno);
+  relay__stream_cut(stream, -errno);
   return stream->error;
 }
 
@@ -286,7 +234,8 @@ static ssize_t no_more(const struct stream *stream, ssize_t count) {
   return count == UV_EAGAIN && stream->reset ? stream->error : count;
 }
 
-ssize_t relay__stream_recv(struct stream *stream, void *bytes, size_t size) {
+ssize_t relay__stream_recv_raw(struct stream *stream, void *bytes,
+                               size_t size) {
   ssize_t count;
 
   do
@@ -295,23 +244,36 @@ ssize_t relay__stream_recv(struct stream *stream, void *bytes, size_t size) {
   return no_more(stream, judge(stream, count, true));
 }
 
+ssize_t relay__stream_recv(struct stream *stream, void *bytes, size_t size) {
+  return stream->tls != NULL ? relay__tls_recv(stream->tls, bytes, size)
+                             : relay__stream_recv_raw(stream, bytes, size);
+}
+
 ssize_t relay__stream_peek(struct stream *stream, void *bytes, size_t size) {
   ssize_t count;
 
+  if (stream->tls != NULL)
+    return relay__tls_peek(stream->tls, bytes, size);
   do
     count = recv(stream->fd, bytes, size, MSG_DONTWAIT | MSG_PEEK);
   while (count < 0 && errno == EINTR);
   return no_more(stream, judge(stream, count, false));
 }
 
-ssize_t relay__stream_send(struct stream *stream, const void *bytes,
-                           size_t size) {
+ssize_t relay__stream_send_raw(struct stream *stream, const void *bytes,
+                               size_t size) {
   ssize_t count;
 
   do
     count = send(stream->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
   while (count < 0 && errno == EINTR);
   return judge(stream, count, false);
+}
+
+ssize_t relay__stream_send(struct stream *stream, const void *bytes,
+                           size_t size) {
+  return stream->tls != NULL ? relay__tls_send(stream->tls, bytes, size)
+                             : relay__stream_send_raw(stream, bytes, size);
 }
 
 #ifdef __linux__
@@ -333,14 +295,19 @@ static ssize_t splice_bytes(int from, int to, size_t size) {
 #endif
 
 ssize_t relay__stream_splice_in(struct stream *stream, int pipe, size_t size) {
-  ssize_t count = splice_bytes(stream->fd, pipe, size);
+  ssize_t count;
 
+  if (stream->tls != NULL)
+    return UV_EINVAL;
+  count = splice_bytes(stream->fd, pipe, size);
   if (count < 0 && errno == EINVAL)
     return UV_EINVAL; /* this kind of socket cannot: the caller copies */
   return judge(stream, count, true);
 }
 
 ssize_t relay__stream_splice_out(struct stream *stream, int pipe, size_t size) {
+  if (stream->tls != NULL)
+    return UV_EINVAL;
   return judge(stream, splice_bytes(pipe, stream->fd, size), false);
 }
 
@@ -367,7 +334,9 @@ int relay__stream_read_line(struct stream *stream, char *line, size_t *length,
     return 1;
   if (*length == size)
     return UV_EMSGSIZE;
-  /* A reset is told once: what is left before it is taken now. */
-  return stream->reset ? relay__stream_read_line(stream, line, length, size)
-                       : 0;
+  /* A reset is told once: what is left before it is taken now. So is what TLS
+     has inside, of which poll does not tell. */
+  return stream->reset || stream->tls != NULL
+             ? relay__stream_read_line(stream, line, length, size)
+             : 0;
 }

@@ -10,6 +10,9 @@
  *    the kernel tells only once. A read of 0 is an end only while it is unset.
  * 3. The watch is kept as it is until it must change: each change costs system
  *    calls.
+ *
+ * TLS may be laid over it (tls.h); then all that is below goes through it, and
+ * close_notify is the FIN.
  */
 #ifndef RELAY_STREAM_H
 #define RELAY_STREAM_H
@@ -23,6 +26,7 @@
 #include "net/plane.h"
 
 struct stream;
+struct tls;
 
 /* `events`: UV_READABLE, UV_WRITABLE. A stream whose `reset` was just found
    reports both, once. The callback may close the stream. */
@@ -32,10 +36,11 @@ struct stream {
   uv_poll_t poll;
   struct plane *plane;
   int fd;
-  int watched; /* events uv_poll is armed for */
-  bool reset;  /* the connection is dead; queued bytes may be left */
-  bool urgent; /* an urgent byte is pending: no quiet floor */
-  int error;   /* why reset, a negative libuv code */
+  int watched;     /* events uv_poll is armed for */
+  bool reset;      /* the connection is dead; queued bytes may be left */
+  bool urgent;     /* an urgent byte is pending: no quiet floor */
+  int error;       /* why reset, a negative code */
+  struct tls *tls; /* NULL: plain */
   stream_event_fn on_event;
   void *owner;
 };
@@ -51,6 +56,9 @@ int relay__stream_connect(struct stream **out, struct plane *plane,
                           const struct sockaddr *address, socklen_t length);
 /* 0 when connected, else why not. */
 int relay__stream_connected(struct stream *stream);
+
+/* Unsent bytes the kernel takes before a socket counts as full. */
+#define STREAM_UNSENT_BYTES (384 * 1024)
 
 /* Sets every option that relayed connections need (no delay, no clean close,
    urgent bytes in line, bounded unsent bytes, keepalive, --rcvbuf) on a socket
@@ -72,10 +80,12 @@ void relay__stream_close(struct stream *stream);
 /* The connection ended in order: closing it is not a reset any more. */
 void relay__stream_pardon(struct stream *stream);
 
-/* Sends our FIN. 0, or a negative code. */
+/* Sends our FIN. 0; UV_EAGAIN, where TLS has bytes before it: again when it is
+   writable; or a negative code. */
 int relay__stream_shutdown(struct stream *stream);
 
-/* Bytes not yet acknowledged by the peer; 0 when unknown or dead. */
+/* Bytes not yet acknowledged by the peer, those that TLS keeps included; 0 when
+   unknown or dead. */
 size_t relay__stream_unsent(struct stream *stream);
 
 /* How many bytes it would take at once, as far as is known; at most what the
@@ -89,7 +99,8 @@ ssize_t relay__stream_peek(struct stream *stream, void *bytes, size_t size);
 ssize_t relay__stream_send(struct stream *stream, const void *bytes,
                            size_t size);
 /* The same between a socket and a pipe. For splice_in, UV_EAGAIN means the
-   socket is empty or the pipe full or an urgent byte is in the way. */
+   socket is empty or the pipe full or an urgent byte is in the way. UV_EINVAL
+   where that cannot be, over TLS above all. */
 ssize_t relay__stream_splice_in(struct stream *stream, int pipe, size_t size);
 ssize_t relay__stream_splice_out(struct stream *stream, int pipe, size_t size);
 
@@ -100,5 +111,14 @@ ssize_t relay__stream_splice_out(struct stream *stream, int pipe, size_t size);
  */
 int relay__stream_read_line(struct stream *stream, char *line, size_t *length,
                             size_t size);
+
+/* ---- for tls.c -------------------------------------------------------- */
+
+/* The socket itself, below TLS. */
+ssize_t relay__stream_recv_raw(struct stream *stream, void *bytes, size_t size);
+ssize_t relay__stream_send_raw(struct stream *stream, const void *bytes,
+                               size_t size);
+/* It is dead, for this reason unless for another one before. */
+void relay__stream_cut(struct stream *stream, int error);
 
 #endif

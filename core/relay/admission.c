@@ -77,6 +77,10 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
   if (err == 0)
     err = relay__lease_open(session, port, given->host, given->share != 0);
   if (err == 0)
+    relay__lease_supersede(session);
+  if (session->ended) /* by agent_gone of the former */
+    return;
+  if (err == 0)
     relay__session_establish(session, false);
   else if (err == UV_EADDRINUSE && session->relay->policy.allocate != NULL &&
            session->attempt < ALLOCATE_ATTEMPTS)
@@ -119,6 +123,20 @@ static bool is_owner(const struct session *session, const struct lease *lease) {
   return strcmp(lease->token_id, id) == 0;
 }
 
+/* The one it comes back to: by its ticket, or by its key and the name, unless
+   it wants another port than it has there. */
+static struct lease *find_lease(const struct session *session) {
+  struct lease *lease = relay__lease_find(session->relay, session->resume);
+
+  if (lease != NULL && is_owner(session, lease))
+    return lease;
+  lease = relay__lease_owned(session);
+  return lease != NULL && (session->want_port == 0 ||
+                           session->want_port == lease->gate->port)
+             ? lease
+             : NULL;
+}
+
 static bool has_room(const struct session *session) {
   const struct relay *relay = session->relay;
   const struct token *token = relay__trust_token(relay, session->token_id);
@@ -126,7 +144,11 @@ static bool has_room(const struct session *session) {
                        ? token->leases
                        : relay->options.max_leases_per_owner;
 
-  return relay__lease_count(session) < limit;
+  unsigned count = relay__lease_count(session);
+
+  /* One that this one is to replace does not count. */
+  return count < limit ||
+         (count == limit && relay__lease_owned(session) != NULL);
 }
 
 static void on_authenticated(struct session *session,
@@ -147,8 +169,8 @@ static void on_authenticated(struct session *session,
     return;
   }
   session->admitted = true;
-  lease = relay__lease_find(relay, session->resume);
-  if (lease != NULL && is_owner(session, lease)) {
+  lease = find_lease(session);
+  if (lease != NULL) {
     relay__lease_attach(lease, session);
     if (!session->ended)
       relay__session_establish(session, true);
@@ -193,6 +215,12 @@ static void copy_value(const struct wire_message *message, const char *key,
   to[length] = '\0';
 }
 
+static bool asks_for_plain(const struct wire_message *listen) {
+  const char *data = relay__wire_get(listen, "data");
+
+  return data != NULL && strcmp(data, "plain") == 0;
+}
+
 static int read_listen(struct session *session,
                        const struct wire_message *listen) {
   uint64_t port = 0;
@@ -202,6 +230,7 @@ static int read_listen(struct session *session,
       relay__wire_get_number(listen, "pool", UINT32_MAX, &pool) < 0)
     return RELAY_EPROTO;
   session->want_port = (unsigned)port;
+  session->want_plain = asks_for_plain(listen);
   session->pool = pool < session->relay->options.max_pool
                       ? (unsigned)pool
                       : session->relay->options.max_pool;
@@ -235,45 +264,88 @@ static int find_room(struct relay *relay) {
   return 0;
 }
 
-void relay__session_start(struct relay *relay, struct stream *stream,
-                          const struct wire_message *listen, const char *from,
-                          const char *token_id) {
-  struct session *session = calloc(1, sizeof(*session));
-  struct verdict verdict;
-  unsigned from_port;
-  int err = find_room(relay);
+/* Over TLS, its data connections are bound to it. */
+static int bind_data(struct session *session, const struct proof *proof) {
+  const struct relay *relay = session->relay;
+  const struct token *token = relay__trust_token(relay, session->token_id);
 
-  if (session == NULL) {
-    relay__stream_close(stream);
+  if (session->stream->tls == NULL)
+    return 0;
+  session->bound = true;
+  session->plain = relay->options.plain && session->want_plain &&
+                   (proof->plain || (token != NULL && token->plain));
+  return relay__binding_export(session->stream, session->key);
+}
+
+static void take_proof(struct session *session, const struct proof *proof) {
+  if (proof == NULL)
     return;
-  }
+  memcpy(session->token_text, proof->token_id, sizeof(session->token_text));
+  memcpy(session->owner, proof->owner, sizeof(session->owner));
+  session->token_id = session->token_text;
+  session->admitted = proof->admitted;
+  if (proof->number != 0)
+    session->number = proof->number;
+}
+
+static struct session *make_session(struct relay *relay, struct stream *stream,
+                                    const char *from) {
+  struct session *session = calloc(1, sizeof(*session));
+  unsigned from_port;
+
+  if (session == NULL)
+    return NULL;
   session->relay = relay;
   session->stream = stream;
-  session->number = ++relay->next_id;
   session->started_ms = relay__now_ms(relay);
   memcpy(session->from, from, strlen(from) + 1);
-  if (token_id != NULL) {
-    memcpy(session->token_text, token_id, strlen(token_id) + 1);
-    session->token_id = session->token_text;
-  }
+  relay__address_split(from, session->from_host, sizeof(session->from_host),
+                       &from_port);
   link_init(&session->waiting);
   link_append(&relay->sessions, &session->link);
   relay->stats.agents++;
   relay->stats.agents_total++;
   relay__deadline_init(&session->deadline, &relay->plane, on_deadline);
-  relay__address_split(from, session->from_host, sizeof(session->from_host),
-                       &from_port);
   relay__stream_own(stream, on_early_event, session);
+  return session;
+}
+
+/* What was decided while its key was proven is not asked again. */
+static void decide(struct session *session) {
+  struct verdict verdict;
+
+  memset(&verdict, 0, sizeof(verdict));
+  verdict.given.answer = session->admitted ? RELAY_ALLOW : RELAY_ABSTAIN;
+  if (session->bound || relay__ask_auth(session, &verdict))
+    on_authenticated(session, &verdict);
+  else if (!session->ended)
+    relay__deadline_set(&session->deadline,
+                        session->relay->options.hook_agent_ms);
+}
+
+void relay__session_start(struct relay *relay, struct stream *stream,
+                          const struct wire_message *listen, const char *from,
+                          const struct proof *proof) {
+  int err = find_room(relay);
+  struct session *session = make_session(relay, stream, from);
+
+  if (session == NULL) {
+    relay__stream_close(stream);
+    return;
+  }
+  take_proof(session, proof);
+  if (session->number == 0)
+    session->number = ++relay->next_id;
   if (err == 0)
     err = read_listen(session, listen);
   if (err == 0)
     err = enroll(session);
   if (err == 0)
+    err = bind_data(session, proof);
+  if (err == 0)
     err = relay__stream_watch(stream, 0);
   if (err != 0)
     refuse(session, err > RELAY_EPROTO ? RELAY_EBUSY : err, NULL);
-  else if (relay__ask_auth(session, &verdict))
-    on_authenticated(session, &verdict);
-  else if (!session->ended)
-    relay__deadline_set(&session->deadline, relay->options.hook_agent_ms);
+  else
+    decide(session);
 }

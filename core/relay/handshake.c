@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/farewell.h"
 #include "relay/private.h"
+
+/* Of a TLS record with a handshake in it; no line begins so. */
+#define TLS_FIRST_BYTE 0x16
 
 /* Ends an answer that waits, for the room. */
 static bool drop_refusal(struct relay *relay) {
@@ -42,7 +44,11 @@ void relay__unproven_left(struct relay *relay) {
 }
 
 static void on_deadline_closed(struct deadline *deadline) {
-  free(container_of(deadline, struct handshake, deadline));
+  struct handshake *handshake =
+      container_of(deadline, struct handshake, deadline);
+
+  free(handshake->proof);
+  free(handshake);
 }
 
 static void leave_source(struct handshake *handshake) {
@@ -62,10 +68,11 @@ void relay__handshake_prove(struct handshake *handshake) {
   leave_source(handshake);
 }
 
-/* The stream goes its own way. */
-static struct stream *release(struct handshake *handshake) {
+/* Takes it out of sight. The stream goes its own way. */
+static struct stream *withdraw(struct handshake *handshake) {
   struct stream *stream = handshake->stream;
 
+  handshake->ended = true;
   handshake->stream = NULL;
   link_remove(&handshake->link);
   leave_source(handshake);
@@ -73,97 +80,17 @@ static struct stream *release(struct handshake *handshake) {
   return stream;
 }
 
+struct stream *relay__handshake_release(struct handshake *handshake) {
+  struct stream *stream = withdraw(handshake);
+
+  if (handshake->proof != NULL)
+    relay__proof_end(handshake->proof);
+  return stream;
+}
+
 void relay__handshake_end(struct handshake *handshake) {
-  relay__stream_close(release(handshake));
-}
-
-void relay__refuse(struct relay *relay, struct stream *stream, int error,
-                   const char *reason) {
-  bool final = error == RELAY_EPROTO || error == RELAY_EVERSION ||
-               error == RELAY_EDENIED || error == RELAY_EPORT_REFUSED;
-  struct wire_line line;
-
-  relay->stats.refused_total++;
-  relay__wire_begin(&line, WIRE_ERR);
-  relay__wire_add(&line, "code", relay_error_name(error));
-  relay__wire_add(&line, "final", final ? "yes" : "no");
-  if (!final)
-    relay__wire_add_number(&line, "retry", 1);
-  relay__wire_add_text(&line, "reason",
-                       reason != NULL ? reason : relay_strerror(error));
-  if (relay__wire_end(&line) == 0)
-    relay__stream_send(stream, line.text, line.length);
-  if (stream->reset)
-    relay__stream_close(stream);
-  else
-    relay__farewell(stream);
-}
-
-/* ---- faults ----------------------------------------------------------- */
-
-/* The time to the answer, as relay__source_fault says. */
-static uint64_t note_fault(struct relay *relay, struct source *source,
-                           const char *from, const char *what) {
-  uint64_t delay = 0;
-
-  relay__complain(relay, from, what);
-  if (source != NULL)
-    delay =
-        relay__source_fault(&relay->penalties, source, relay__now_ms(relay));
-  if (delay == PENALTY_REFUSE && !source->told) {
-    source->told = true;
-    relay__complain(relay, from,
-                    "too many faults: it gets no answer for a while");
-  }
-  return delay;
-}
-
-/* Takes over the stream, and a hold of the source if there is a delay. */
-static void answer(struct relay *relay, struct stream *stream,
-                   struct source *source, uint64_t delay, int error,
-                   const char *reason) {
-  if (delay == PENALTY_REFUSE) {
-    relay->stats.refused_total++;
-    relay__source_release(&relay->penalties, source);
-    relay__stream_close(stream);
-  } else if (delay != 0) {
-    relay__refusal_start(relay, source, stream, delay, error, reason);
-  } else {
-    relay__refuse(relay, stream, error, reason);
-  }
-}
-
-void relay__handshake_fail(struct handshake *handshake, int error,
-                           const char *reason, const char *what) {
-  struct relay *relay = handshake->relay;
-  struct source *source = handshake->source;
-  uint64_t now = relay__now_ms(relay);
-  uint64_t left = handshake->due_ms > now ? handshake->due_ms - now : 0;
-  uint64_t delay = note_fault(relay, source, handshake->from, what);
-
-  if (delay != PENALTY_REFUSE && (delay > left || handshake->stream->reset))
-    delay = handshake->stream->reset ? 0 : left;
-  if (delay != 0)
-    source->held++;
-  answer(relay, release(handshake), source, delay, error, reason);
-}
-
-void relay__refuse_stranger(struct relay *relay, struct stream *stream,
-                            const char *from, int error, const char *what) {
-  char host[ADDRESS_HOST_MAX] = "";
-  struct sockaddr_storage address;
-  struct source *source = NULL;
-  unsigned port = 0;
-  uint64_t delay;
-
-  relay__address_split(from, host, sizeof(host), &port);
-  if (relay__address_parse_host(host, port, &address) == 0)
-    source = relay__source_hold(&relay->penalties,
-                                (const struct sockaddr *)&address);
-  delay = note_fault(relay, source, from, what);
-  answer(relay, stream, source, delay, error, NULL);
-  if (delay == 0 && source != NULL)
-    relay__source_release(&relay->penalties, source);
+  if (!handshake->ended)
+    relay__stream_close(relay__handshake_release(handshake));
 }
 
 static void refuse_bad(struct handshake *handshake, int error) {
@@ -176,8 +103,8 @@ static void push_out(struct link *link) {
   struct handshake *handshake =
       container_of(link, struct handshake, source_link);
 
-  note_fault(handshake->relay, handshake->source, handshake->from,
-             "it gave way to newer ones from its source");
+  relay__fault_note(handshake->relay, handshake->source, handshake->from,
+                    "it gave way to newer ones from its source");
   handshake->relay->stats.refused_total++;
   relay__handshake_end(handshake);
 }
@@ -203,34 +130,26 @@ static bool make_room(struct relay *relay, struct source *source) {
 
 /* ---- what it is ------------------------------------------------------- */
 
-static void join_visitor(struct relay *relay, struct stream *stream,
-                         const struct wire_message *accept, const char *from) {
-  const char *id = relay__wire_get(accept, "id");
-  const char *session_id = relay__wire_get(accept, "session");
-  struct session *session =
-      session_id != NULL ? relay__session_find(relay, session_id) : NULL;
-  struct visitor *visitor = id != NULL ? relay__visitor_find(relay, id) : NULL;
+/* What it has proven goes with it. */
+static void start_session(struct handshake *handshake,
+                          const struct wire_message *message) {
+  if (handshake->proof != NULL)
+    relay__proof_leave(handshake->proof);
+  relay__session_start(handshake->relay, withdraw(handshake), message,
+                       handshake->from, handshake->proof);
+}
 
-  bool is_joined = visitor != NULL && visitor->phase == VISITOR_JOINED;
-
-  if (session != NULL && visitor != NULL && !is_joined &&
-      visitor->agent == session->number) {
-    relay__visitor_join(visitor, stream);
-    return;
-  }
-  relay__stream_close(stream);
-  /* An id used twice: the pair it aims at stays as it is. */
-  if (session != NULL && id != NULL && !is_joined)
-    relay__session_gone(session, id, RELAY_EGONE);
-  relay__log(&relay->logger, RELAY_LOG_INFO, "data connection refused",
-             LOG_TEXT("from", from),
-             LOG_TEXT("reason",
-                      session == NULL ? "no such session" : "no such visitor"));
+/* A data connection from nobody we know: by reset, and no line. */
+static void reject(struct handshake *handshake, const char *what) {
+  relay__fault_note(handshake->relay, handshake->source, handshake->from, what);
+  handshake->relay->stats.refused_total++;
+  relay__handshake_end(handshake);
 }
 
 static void dispatch(struct handshake *handshake,
                      const struct wire_message *message) {
   struct relay *relay = handshake->relay;
+  const char *fault = relay__data_fault(relay, handshake->stream, message);
   char from[ADDRESS_TEXT_MAX];
 
   memcpy(from, handshake->from, sizeof(from));
@@ -238,15 +157,30 @@ static void dispatch(struct handshake *handshake,
     relay__handshake_end(handshake); /* gone; but bytes of data are delivered */
     return;
   }
+  if (handshake->proof != NULL &&
+      !relay__proof_fits(handshake->proof, message)) {
+    relay__handshake_fail(handshake, RELAY_EPROTO,
+                          "not what the key was proven for",
+                          "a line that is not what its key is for");
+    return;
+  }
   switch (message->verb) {
   case WIRE_LISTEN:
-    relay__session_start(relay, release(handshake), message, from, NULL);
+    start_session(handshake, message);
     break;
   case WIRE_ACCEPT:
-    join_visitor(relay, release(handshake), message, from);
+    if (fault != NULL)
+      reject(handshake, fault);
+    else
+      relay__data_join(relay, relay__handshake_release(handshake), message,
+                       from);
     break;
   case WIRE_WAIT:
-    relay__waiting_start(relay, release(handshake), message, from);
+    if (fault != NULL)
+      reject(handshake, fault);
+    else
+      relay__waiting_start(relay, relay__handshake_release(handshake), message,
+                           from);
     break;
   default:
     relay__handshake_fail(handshake, RELAY_EPROTO,
@@ -262,7 +196,29 @@ static void note_speech(struct handshake *handshake) {
   link_append(&handshake->source->speaking, &handshake->source_link);
 }
 
+/* Where keys are known, a first byte tells whether one is to be proven. */
+static bool begins_tls(const struct handshake *handshake) {
+  unsigned char byte;
+
+  return handshake->relay->tls != NULL && handshake->proof == NULL &&
+         handshake->length == 0 &&
+         relay__stream_peek(handshake->stream, &byte, 1) == 1 &&
+         byte == TLS_FIRST_BYTE;
+}
+
 static void on_event(struct stream *stream, int events) {
+  struct handshake *handshake = stream->owner;
+
+  (void)events;
+  if (begins_tls(handshake)) {
+    note_speech(handshake);
+    relay__proof_start(handshake);
+  } else {
+    relay__handshake_listen(handshake);
+  }
+}
+
+static void on_line_event(struct stream *stream, int events) {
   struct handshake *handshake = stream->owner;
   bool was_silent = handshake->length == 0;
   struct wire_message message;
@@ -282,8 +238,8 @@ static void on_event(struct stream *stream, int events) {
   } else if (status < 0) {
     /* A connection that comes and goes is a port check, not a fault. */
     if (handshake->length != 0)
-      note_fault(handshake->relay, handshake->source, handshake->from,
-                 "it ended before its first line did");
+      relay__fault_note(handshake->relay, handshake->source, handshake->from,
+                        "it ended before its first line did");
     relay__handshake_end(handshake);
   } else {
     status = relay__wire_parse(&message, handshake->line, handshake->length);
@@ -294,15 +250,30 @@ static void on_event(struct stream *stream, int events) {
   }
 }
 
+void relay__handshake_listen(struct handshake *handshake) {
+  relay__stream_own(handshake->stream, on_line_event, handshake);
+  if (relay__stream_watch(handshake->stream, UV_READABLE) != 0)
+    relay__handshake_end(handshake);
+  else
+    on_line_event(handshake->stream, 0);
+}
+
 static void on_deadline(struct deadline *deadline) {
   struct handshake *handshake =
       container_of(deadline, struct handshake, deadline);
+  const struct proof *proof = handshake->proof;
+  const char *what = "it said nothing in time";
 
-  relay__handshake_fail(
-      handshake, RELAY_EHANDSHAKE, NULL,
-      handshake->length == 0
-          ? "it said nothing in time"
-          : relay__wire_diagnose(handshake->line, handshake->length));
+  if (proof != NULL && proof->question.entry.listed &&
+      (proof->proven || !handshake->stream->tls->settled)) {
+    relay__proof_late(handshake);
+    return;
+  }
+  if (proof != NULL && !proof->proven)
+    what = "its TLS handshake did not end in time";
+  else if (handshake->length != 0)
+    what = relay__wire_diagnose(handshake->line, handshake->length);
+  relay__handshake_fail(handshake, RELAY_EHANDSHAKE, NULL, what);
 }
 
 /* Where it comes from; NULL: it cannot come in, and was told so. */

@@ -22,6 +22,14 @@ static struct session *find_agent(struct relay *relay, uint64_t agent) {
   return entry != NULL ? container_of(entry, struct session, by_number) : NULL;
 }
 
+/* One that has yet to prove that it is that agent. */
+static struct proof *find_proving(struct relay *relay, uint64_t agent) {
+  struct entry *entry =
+      relay__registry_find(&relay->registry, ENTRY_PROVING, agent);
+
+  return entry != NULL ? container_of(entry, struct proof, by_number) : NULL;
+}
+
 int relay_close_conn(relay_t *r, uint64_t conn, const char *reason) {
   struct visitor *visitor = find_conn(r, conn);
 
@@ -37,10 +45,14 @@ int relay_close_conn(relay_t *r, uint64_t conn, const char *reason) {
 
 int relay_close_agent(relay_t *r, uint64_t agent, const char *reason) {
   struct session *session = find_agent(r, agent);
+  struct proof *proof = session == NULL ? find_proving(r, agent) : NULL;
 
-  if (session == NULL)
+  if (session == NULL && proof == NULL)
     return UV_ENOENT;
-  relay__session_end(session, RELAY_EDENIED, reason);
+  if (session != NULL)
+    relay__session_end(session, RELAY_EDENIED, reason);
+  else
+    relay__handshake_end(proof->handshake);
   return 0;
 }
 
@@ -191,10 +203,14 @@ int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info) {
 
 int relay_get_agent(relay_t *r, uint64_t agent, relay_agent_info *info) {
   struct session *session = find_agent(r, agent);
+  struct proof *proof = session == NULL ? find_proving(r, agent) : NULL;
 
-  if (session == NULL)
+  if (session == NULL && proof == NULL)
     return UV_ENOENT;
-  relay__session_info(session, info);
+  if (session != NULL)
+    relay__session_info(session, info);
+  else
+    relay__proof_info(proof, info);
   return 0;
 }
 

@@ -122,6 +122,7 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
   choose_host(lease, session, host);
   memcpy(lease->owner, session->from_host, sizeof(lease->owner));
   memcpy(lease->token_id, session->token_text, sizeof(lease->token_id));
+  memcpy(lease->name, session->name, sizeof(lease->name));
   lease->session = session;
   session->lease = lease;
   relay__state_keep(lease);
@@ -151,6 +152,7 @@ int relay__lease_restore(struct relay *relay, const struct kept *kept) {
                 copy_text(lease->owner, sizeof(lease->owner), kept->owner) &&
                 copy_text(lease->token_id, sizeof(lease->token_id),
                           kept->token) &&
+                copy_text(lease->name, sizeof(lease->name), kept->name) &&
                 copy_text(lease->ticket, sizeof(lease->ticket), kept->ticket) &&
                 copy_text(lease->previous, sizeof(lease->previous),
                           kept->previous)
@@ -184,6 +186,22 @@ struct lease *relay__lease_find(struct relay *relay, const char *ticket) {
       found = lease;
   }
   return found;
+}
+
+static bool is_owned(const struct lease *lease, const struct session *session) {
+  return session->token_id != NULL &&
+         strcmp(lease->token_id, session->token_id) == 0 &&
+         strcmp(lease->name, session->name) == 0;
+}
+
+struct lease *relay__lease_owned(const struct session *session) {
+  link_each(&session->relay->leases, link, next) {
+    struct lease *lease = container_of(link, struct lease, link);
+
+    if (is_owned(lease, session) && lease != session->lease)
+      return lease;
+  }
+  return NULL;
 }
 
 unsigned relay__lease_count(const struct session *session) {
@@ -223,15 +241,53 @@ static void recall_visitor(struct visitor *visitor, void *subject) {
   relay__visitor_recall(visitor);
 }
 
-void relay__lease_attach(struct lease *lease, struct session *session) {
+/* The session that has it ends; its agent is told why. */
+static void replace_session(struct lease *lease) {
+  struct session *old = lease->session;
+
+  if (old == NULL)
+    return;
+  old->lease = NULL;
+  lease->session = NULL;
+  relay__session_end(old, RELAY_EREPLACED, NULL);
+}
+
+/* Whoever comes without a ticket is a new process: its former pairs are gone
+   at its end, whether this one has heard of that or not. */
+static void end_joined(struct visitor *visitor, void *subject) {
+  if (visitor->lease == subject && visitor->phase == VISITOR_JOINED)
+    relay__visitor_end(visitor, RELAY_EREPLACED);
+}
+
+static void renew_ticket(struct lease *lease, const struct session *session) {
+  bool knows = relay__id_equals(lease->ticket, session->resume) ||
+               relay__id_equals(lease->previous, session->resume);
   char ticket[WIRE_ID_LENGTH + 1];
 
-  if (lease->session != NULL) {
-    struct session *old = lease->session;
+  /* Without a new ticket the old one goes on: the address matters more. */
+  if (relay__id_make(ticket) != 0)
+    return;
+  memcpy(lease->previous, knows ? session->resume : "",
+         knows ? sizeof(lease->previous) : 1);
+  memcpy(lease->ticket, ticket, sizeof(lease->ticket));
+  relay__state_keep(lease);
+}
 
-    old->lease = NULL;
-    lease->session = NULL;
-    relay__session_end(old, RELAY_EREPLACED, NULL);
+void relay__lease_supersede(struct session *session) {
+  struct lease *lease;
+
+  while ((lease = relay__lease_owned(session)) != NULL) {
+    replace_session(lease);
+    if (!lease->ended)
+      relay__lease_end(lease, RELAY_EREPLACED, false);
+    if (session->ended)
+      return;
+  }
+}
+
+void relay__lease_attach(struct lease *lease, struct session *session) {
+  if (lease->session != NULL) {
+    replace_session(lease);
     if (session->ended) { /* by agent_gone of the old one */
       if (!lease->ended)
         relay__lease_detach(lease);
@@ -239,12 +295,14 @@ void relay__lease_attach(struct lease *lease, struct session *session) {
     }
     relay__gate_each_visitor(lease->gate, recall_visitor, lease);
   }
-  /* Without a new ticket the old one goes on: the address matters more. */
-  if (relay__id_make(ticket) == 0) {
-    memcpy(lease->previous, session->resume, sizeof(lease->previous));
-    memcpy(lease->ticket, ticket, sizeof(lease->ticket));
-    relay__state_keep(lease);
+  if (session->resume[0] == '\0')
+    relay__gate_each_visitor(lease->gate, end_joined, lease);
+  if (session->ended) {
+    if (!lease->ended)
+      relay__lease_detach(lease);
+    return;
   }
+  renew_ticket(lease, session);
   relay__deadline_clear(&lease->grace);
   lease->session = session;
   session->lease = lease;

@@ -13,52 +13,14 @@
 
 #define TICK_DEFAULT_MS 1000
 
-static void copy_text(char *to, size_t size, const char *from) {
-  size_t length = strlen(from);
-
-  if (length >= size)
-    length = size - 1;
-  memcpy(to, from, length);
-  to[length] = '\0';
-}
-
-static void verdict_init(struct verdict *verdict) {
-  memset(verdict, 0, sizeof(*verdict));
-  verdict->given.size = sizeof(verdict->given);
-}
-
-/* Makes the texts the verdict's own: the policy's end with its call. */
-static void verdict_own(struct verdict *verdict) {
-  relay_verdict *given = &verdict->given;
-
-  if (given->reason != NULL && given->reason != verdict->reason) {
-    copy_text(verdict->reason, sizeof(verdict->reason), given->reason);
-    given->reason = verdict->reason;
-  }
-  if (given->name != NULL && given->name != verdict->name) {
-    copy_text(verdict->name, sizeof(verdict->name), given->name);
-    given->name = verdict->name;
-  }
-  if (given->host != NULL && given->host != verdict->host) {
-    copy_text(verdict->host, sizeof(verdict->host), given->host);
-    given->host = verdict->host;
-  }
-}
-
-static void verdict_deny(struct verdict *verdict, const char *reason) {
-  verdict_init(verdict);
-  verdict->given.answer = RELAY_DENY;
-  copy_text(verdict->reason, sizeof(verdict->reason), reason);
-  verdict->given.reason = verdict->reason;
-}
-
 static void begin(struct relay *relay, struct asking *asking,
                   struct question *question, struct verdict *verdict) {
   relay__question_drop(relay, question);
-  verdict_init(verdict);
+  relay__verdict_init(verdict);
   asking->outer = relay->asking;
   asking->call = question->call = ++relay->next_call;
   asking->settled = false;
+  asking->keyed = false;
   relay->asking = asking;
 }
 
@@ -88,27 +50,24 @@ static bool conclude(struct relay *relay, struct asking *asking,
         relay->policy.cancel(relay->policy.data, question->call);
       err = UV_ENOMEM;
     } else {
-      *verdict = asking->verdict;
-      verdict->given.reason = verdict->given.reason ? verdict->reason : NULL;
-      verdict->given.name = verdict->given.name ? verdict->name : NULL;
-      verdict->given.host = verdict->given.host ? verdict->host : NULL;
+      relay__verdict_move(verdict, &asking->verdict);
     }
   }
   if (err != 0)
-    verdict_deny(verdict, relay_strerror(RELAY_EHOOK));
-  verdict_own(verdict);
+    relay__verdict_deny(verdict, relay_strerror(RELAY_EHOOK));
+  relay__verdict_own(verdict);
   return true;
 }
 
 bool relay__ask_auth(struct session *session, struct verdict *verdict) {
   struct relay *relay = session->relay;
-  relay_credentials credentials = {sizeof(credentials), NULL};
+  relay_credentials credentials = {sizeof(credentials), NULL, 0};
   relay_agent_info info;
   struct asking asking;
   int err;
 
   if (relay->policy.auth == NULL) {
-    verdict_init(verdict);
+    relay__verdict_init(verdict);
     verdict->given.answer = RELAY_ABSTAIN;
     return true;
   }
@@ -121,6 +80,37 @@ bool relay__ask_auth(struct session *session, struct verdict *verdict) {
                   verdict);
 }
 
+bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
+                      bool *keyed) {
+  struct relay *relay = proof->handshake->relay;
+  relay_credentials credentials = {
+      sizeof(credentials), proof->token_id,
+      relay->tokens != NULL &&
+          relay__trust_refusal(relay, proof->token_id) == NULL};
+  relay_agent_info info;
+  struct asking asking;
+  int err;
+
+  *keyed = false;
+  if (relay->policy.auth == NULL) {
+    relay__verdict_init(verdict);
+    verdict->given.answer = RELAY_ABSTAIN;
+    return true;
+  }
+  relay__proof_info(proof, &info);
+  begin(relay, &asking, &proof->question, verdict);
+  err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
+                           &verdict->given);
+  if (is_void(relay, &asking, proof->handshake->ended, err, verdict))
+    return false;
+  if (conclude(relay, &asking, &proof->question, ENTRY_PROOF_CALL, err,
+               verdict))
+    return true;
+  *keyed = asking.keyed;
+  memcpy(verdict->key, asking.key, sizeof(verdict->key));
+  return false;
+}
+
 bool relay__ask_allocate(struct session *session, struct verdict *verdict) {
   struct relay *relay = session->relay;
   relay_want want = {sizeof(want), session->want_port, session->dialed,
@@ -130,7 +120,7 @@ bool relay__ask_allocate(struct session *session, struct verdict *verdict) {
   int err;
 
   if (relay->policy.allocate == NULL) {
-    verdict_init(verdict);
+    relay__verdict_init(verdict);
     return true;
   }
   relay__session_info(session, &info);
@@ -170,7 +160,7 @@ bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict) {
   size_t count;
   int err = UV_ENOMEM;
 
-  verdict_init(verdict);
+  relay__verdict_init(verdict);
   if (relay->policy.visitor == NULL)
     return true;
   count = list_agents(visitor->gate, few, AGENTS_ON_STACK);
@@ -198,7 +188,7 @@ bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,
   struct asking asking;
   int err;
 
-  verdict_init(verdict);
+  relay__verdict_init(verdict);
   if (relay->policy.peek == NULL)
     return true;
   relay__visitor_info(visitor, &info);
@@ -229,6 +219,13 @@ static int settle_open(struct relay *relay, uint64_t call,
                           verdict);
     return 0;
   }
+  entry = relay__registry_find(&relay->registry, ENTRY_PROOF_CALL, call);
+  if (entry != NULL) {
+    relay__registry_remove(&relay->registry, entry);
+    relay__proof_decide(container_of(entry, struct proof, question.entry),
+                        verdict);
+    return 0;
+  }
   entry = relay__registry_find(&relay->registry, ENTRY_CONN_CALL, call);
   if (entry != NULL) {
     relay__registry_remove(&relay->registry, entry);
@@ -248,19 +245,45 @@ int relay_settle(relay_t *r, uint64_t call, const relay_verdict *verdict) {
       verdict->size < offsetof(relay_verdict, reason) ||
       verdict->answer == RELAY_DEFER)
     return UV_EINVAL;
-  verdict_init(&copy);
+  relay__verdict_init(&copy);
   memcpy(&copy.given, verdict, verdict->size);
-  verdict_own(&copy);
+  relay__verdict_own(&copy);
   for (asking = r->asking; asking != NULL; asking = asking->outer) {
     if (asking->call != call)
       continue;
     if (asking->settled)
       return UV_ENOENT;
     asking->settled = true;
-    asking->verdict = copy;
+    relay__verdict_move(&asking->verdict, &copy);
     return 0;
   }
   return settle_open(r, call, &copy.given);
+}
+
+int relay_verify(relay_t *r, uint64_t call, const void *key, size_t key_size) {
+  struct asking *asking = r->asking;
+  struct entry *entry;
+  struct proof *proof;
+
+  if (key == NULL || key_size != SECRET_SIZE)
+    return UV_EINVAL;
+  while (asking != NULL && asking->call != call)
+    asking = asking->outer;
+  if (asking != NULL) {
+    if (asking->settled || asking->keyed)
+      return asking->keyed ? UV_EALREADY : UV_ENOENT;
+    asking->keyed = true;
+    memcpy(asking->key, key, sizeof(asking->key));
+    return 0;
+  }
+  entry = relay__registry_find(&r->registry, ENTRY_PROOF_CALL, call);
+  if (entry == NULL)
+    return UV_ENOENT;
+  proof = container_of(entry, struct proof, question.entry);
+  if (proof->handshake->stream->tls->settled)
+    return UV_EALREADY;
+  relay__proof_verify(proof, key);
+  return 0;
 }
 
 void relay__tell_open(struct visitor *visitor) {
@@ -283,14 +306,15 @@ void relay__tell_close(struct visitor *visitor) {
   relay->policy.close(relay->policy.data, &info);
 }
 
-void relay__tell_agent_gone(struct session *session, int reason) {
-  struct relay *relay = session->relay;
-  relay_agent_info info;
+void relay__tell_agent_gone(struct relay *relay, const relay_agent_info *agent,
+                            int reason) {
+  if (relay->policy.agent_gone != NULL)
+    relay->policy.agent_gone(relay->policy.data, agent, reason);
+}
 
-  if (relay->policy.agent_gone == NULL)
-    return;
-  relay__session_info(session, &info);
-  relay->policy.agent_gone(relay->policy.data, &info, reason);
+void relay__tell_proven(struct relay *relay, uint64_t call) {
+  if (relay->policy.proven != NULL)
+    relay->policy.proven(relay->policy.data, call);
 }
 
 static void on_tick(struct deadline *deadline) {

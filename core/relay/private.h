@@ -16,10 +16,12 @@
 #include <relay/relay.h>
 
 #include "flow/pair.h"
+#include "net/binding.h"
 #include "net/channel.h"
 #include "net/container.h"
 #include "net/listener.h"
 #include "net/plane.h"
+#include "net/tls.h"
 #include "relay/penalty.h"
 #include "relay/registry.h"
 #include "relay/tokens.h"
@@ -35,6 +37,7 @@
 /* A verdict whose texts are its own. */
 struct verdict {
   relay_verdict given;
+  uint8_t key[SECRET_SIZE];
   char reason[256];
   char name[NAME_MAX_LENGTH + 1];
   char host[HOST_MAX_LENGTH + 1];
@@ -45,6 +48,8 @@ struct asking {
   struct asking *outer;
   uint64_t call;
   bool settled;
+  bool keyed; /* by relay_verify */
+  uint8_t key[SECRET_SIZE];
   struct verdict verdict;
 };
 
@@ -90,6 +95,8 @@ struct relay {
 
   struct networks proxy_from; /* balancers that are believed */
   struct link prefaces;
+  struct tls_context *tls; /* NULL: nobody decides whom a key lets in */
+  uint64_t denied_logged_ms;
   struct tokens *tokens; /* NULL: it is open */
   char *tokens_path;
   struct deadline tokens_due; /* looks for those that expire */
@@ -134,9 +141,33 @@ struct handshake {
   struct stream *stream;
   struct deadline deadline;
   uint64_t due_ms;
+  struct proof *proof; /* what it says over TLS; NULL: it is plain */
+  bool ended;
   char from[ADDRESS_TEXT_MAX];
   size_t length;
   char line[WIRE_LINE_MAX];
+};
+
+/* Who a handshake over TLS says it is, and what is known of that. */
+enum claim { CLAIM_NOTHING, CLAIM_TOKEN, CLAIM_VISITOR, CLAIM_WAITING };
+
+struct proof {
+  struct handshake *handshake;
+  enum claim claim;
+  const char *fault; /* why it can prove nothing; static; NULL: it may */
+  bool decided;      /* nobody is to be asked any more */
+  bool proven;
+  bool admitted; /* by auth: agent_gone will be told */
+  bool plain;    /* auth lets it have data=plain */
+  uint64_t number;
+  uint64_t since_ms;
+  struct entry by_number;
+  struct question question;
+  uint64_t left_ms;      /* of the handshake's time, while it stands still */
+  uint64_t hook_left_ms; /* of the hook's, in the same way */
+  char token_id[TOKEN_ID_MAX + 1];
+  char owner[NAME_MAX_LENGTH + 1];
+  char from_host[ADDRESS_HOST_MAX];
 };
 
 /* An answer to a fault, which waits. The connection has proven nothing still,
@@ -161,6 +192,9 @@ struct session {
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
   const char *token_id; /* what it has proven; NULL: nothing */
+  bool bound; /* its data connections have to prove what follows from `key` */
+  bool plain; /* on a plain connection, by a mac */
+  uint8_t key[SECRET_SIZE];
   struct question question;
   unsigned attempt;      /* of allocate */
   struct stream *stream; /* until the channel has it */
@@ -181,9 +215,11 @@ struct session {
   unsigned pool; /* granted */
 
   char token_text[TOKEN_ID_MAX + 1];
+  char owner[NAME_MAX_LENGTH + 1];
 
   /* What LISTEN said. */
   unsigned want_port;
+  bool want_plain;
   char name[NAME_MAX_LENGTH + 1];
   char dialed[HOST_MAX_LENGTH + 1];
   char resume[WIRE_ID_LENGTH + 1];
@@ -219,6 +255,7 @@ struct lease {
   char host[HOST_MAX_LENGTH + 1]; /* what the agent is told */
   char owner[ADDRESS_HOST_MAX];
   char token_id[TOKEN_ID_MAX + 1]; /* its owner's; "": none */
+  char name[NAME_MAX_LENGTH + 1];  /* what its owner calls it */
   char ticket[WIRE_ID_LENGTH + 1];
   char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
   char file[WIRE_ID_LENGTH + 1];     /* its name in the state; "": none */
@@ -321,8 +358,20 @@ bool relay__handshake_admit(struct listener *listener);
 void relay__handshake_start(struct relay *relay, struct stream *stream,
                             const struct sockaddr *from);
 void relay__handshake_end(struct handshake *handshake);
+/* The same, but for its stream. */
+struct stream *relay__handshake_release(struct handshake *handshake);
 /* It has proven a key: it is no stranger any more, its source no suspect. */
 void relay__handshake_prove(struct handshake *handshake);
+/* One connection that had proven nothing is gone, or has. */
+void relay__unproven_left(struct relay *relay);
+/* Its line is read, from now on. */
+void relay__handshake_listen(struct handshake *handshake);
+
+/* ---- fault.c ---------------------------------------------------------- */
+/* Somebody's fault, `what` is for the log, static. The time to its answer, as
+   relay__source_fault says; the source may be NULL. */
+uint64_t relay__fault_note(struct relay *relay, struct source *source,
+                           const char *from, const char *what);
 /* It was at fault, `what` is for the log, static, and is told who it was from.
    The answer, `error` and `reason` (static or NULL), waits as its source
    deserves. Ends the handshake. */
@@ -332,11 +381,34 @@ void relay__handshake_fail(struct handshake *handshake, int error,
    `what`. Takes the stream over. */
 void relay__refuse_stranger(struct relay *relay, struct stream *stream,
                             const char *from, int error, const char *what);
-/* One connection that had proven nothing is gone, or has. */
-void relay__unproven_left(struct relay *relay);
 /* Says ERR and closes in order. Takes the stream over. */
 void relay__refuse(struct relay *relay, struct stream *stream, int error,
                    const char *reason);
+
+/* ---- proof.c ---------------------------------------------------------- */
+/* It begins like TLS. May end the handshake. */
+void relay__proof_start(struct handshake *handshake);
+/* A hook took too long. */
+void relay__proof_late(struct handshake *handshake);
+void relay__proof_decide(struct proof *proof, const relay_verdict *verdict);
+void relay__proof_verify(struct proof *proof, const uint8_t key[SECRET_SIZE]);
+/* Whether this line is what it has proven to be. */
+bool relay__proof_fits(const struct proof *proof,
+                       const struct wire_message *message);
+void relay__proof_info(const struct proof *proof, relay_agent_info *info);
+/* Its handshake has gone: whoever was asked or told about it hears of that. */
+void relay__proof_end(struct proof *proof);
+/* The same where it goes on as a session. */
+void relay__proof_leave(struct proof *proof);
+
+/* ---- data.c ----------------------------------------------------------- */
+/* Why this line comes from nobody who has the session's key; static; NULL: it
+   does, or the session has none. */
+const char *relay__data_fault(struct relay *relay, const struct stream *stream,
+                              const struct wire_message *message);
+/* Takes the stream over. */
+void relay__data_join(struct relay *relay, struct stream *stream,
+                      const struct wire_message *accept, const char *from);
 
 /* ---- refusal.c -------------------------------------------------------- */
 /* Says ERR after `ms`. Takes over the stream, and a hold of the source. */
@@ -353,11 +425,10 @@ void relay__complaints_init(struct relay *relay);
 void relay__complain(struct relay *relay, const char *from, const char *what);
 
 /* ---- admission.c ------------------------------------------------------ */
-/* Takes the stream over. `token_id` is that of the token whose key the agent
-   has proven to have; NULL: none. */
+/* Takes the stream over, not the proof; NULL: it has proven nothing. */
 void relay__session_start(struct relay *relay, struct stream *stream,
                           const struct wire_message *listen, const char *from,
-                          const char *token_id);
+                          const struct proof *proof);
 void relay__session_decide(struct session *session,
                            const relay_verdict *verdict);
 
@@ -427,6 +498,7 @@ struct kept {
   const char *host;
   const char *owner;
   const char *token; /* its id, or NULL */
+  const char *name;  /* or NULL */
   const char *ticket;
   const char *previous; /* or NULL */
   const char *at;       /* the address its gate listens on */
@@ -444,7 +516,13 @@ struct lease *relay__lease_find(struct relay *relay, const char *ticket);
 unsigned relay__lease_count(const struct session *session);
 /* Most visitors at a time as its token has it; 0: no such limit. */
 unsigned relay__lease_capacity(const struct lease *lease);
-/* A session takes the lease up; one that has it is replaced. */
+/* The lease that the session's owner has under its name, or NULL: nobody but
+   the owner of a key has one so. */
+struct lease *relay__lease_owned(const struct session *session);
+/* Ends those that its owner had under the same name. */
+void relay__lease_supersede(struct session *session);
+/* A session takes the lease up; one that has it is replaced. One that does not
+   know of its pairs ends them. */
 void relay__lease_attach(struct lease *lease, struct session *session);
 /* The session is gone; the address is kept for the grace time. */
 void relay__lease_detach(struct lease *lease);
@@ -501,10 +579,23 @@ void relay__peek_late(struct visitor *visitor);
 void relay__peek_decide(struct visitor *visitor, const relay_verdict *verdict);
 void relay__peek_event(struct visitor *visitor);
 
+/* ---- verdict.c -------------------------------------------------------- */
+/* ALLOW, and nothing beside it. */
+void relay__verdict_init(struct verdict *verdict);
+void relay__verdict_deny(struct verdict *verdict, const char *reason);
+/* What it points to is copied into it. */
+void relay__verdict_own(struct verdict *verdict);
+/* The same verdict in another place. */
+void relay__verdict_move(struct verdict *to, const struct verdict *from);
+
 /* ---- policy.c --------------------------------------------------------- */
 /* Each asks its hook; true: `verdict` is decided; false: it was deferred, and
    the owner's *_decide will be called, or its deadline expires. */
 bool relay__ask_auth(struct session *session, struct verdict *verdict);
+/* The same of one that has an id. `keyed`: relay_verify was called meanwhile,
+   and `verdict` has the key. */
+bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
+                      bool *keyed);
 bool relay__ask_allocate(struct session *session, struct verdict *verdict);
 bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict);
 bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,
@@ -513,7 +604,9 @@ bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,
 void relay__question_drop(struct relay *relay, struct question *question);
 void relay__tell_open(struct visitor *visitor);
 void relay__tell_close(struct visitor *visitor);
-void relay__tell_agent_gone(struct session *session, int reason);
+void relay__tell_agent_gone(struct relay *relay, const relay_agent_info *agent,
+                            int reason);
+void relay__tell_proven(struct relay *relay, uint64_t call);
 int relay__policy_init(struct relay *relay);
 void relay__policy_log(void *data, const relay_log_record *record);
 

@@ -17,10 +17,12 @@
 enum entry_kind {
   ENTRY_CONN,       /* a visitor, by number */
   ENTRY_AGENT,      /* a session, by number */
+  ENTRY_PROVING,    /* a handshake that is to be one, by that number */
   ENTRY_VISITOR_ID, /* an unjoined visitor, by wire id */
   ENTRY_SESSION_ID, /* a session, by wire id */
   ENTRY_CONN_CALL,  /* a visitor whose policy question is open */
-  ENTRY_AGENT_CALL  /* a session whose policy question is open */
+  ENTRY_AGENT_CALL, /* a session whose policy question is open */
+  ENTRY_PROOF_CALL  /* a handshake whose policy question is open */
 };
 
 struct entry {

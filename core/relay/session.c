@@ -41,6 +41,7 @@ static void log_end(const struct session *session, int reason,
 
 void relay__session_withdraw(struct session *session, int reason) {
   struct relay *relay = session->relay;
+  relay_agent_info info;
 
   session->ended = true;
   link_remove(&session->link);
@@ -51,8 +52,10 @@ void relay__session_withdraw(struct session *session, int reason) {
     relay__waiting_end(
         container_of(session->waiting.next, struct waiting, link));
   relay->stats.agents--;
+  relay__secret_wipe(session->key, sizeof(session->key));
+  relay__session_info(session, &info);
   if (session->admitted)
-    relay__tell_agent_gone(session, reason);
+    relay__tell_agent_gone(relay, &info, reason);
 }
 
 void relay__session_end(struct session *session, int reason, const char *text) {
@@ -210,6 +213,8 @@ static int welcome(struct session *session) {
     relay__wire_add_number(&line, "pool", session->pool);
   if (relay->dial[0] != '\0')
     relay__wire_add(&line, "dial", relay->dial);
+  if (session->bound)
+    relay__wire_add(&line, "data", session->plain ? "plain" : "tls");
   return relay__channel_send(&session->channel, &line, true);
 }
 
@@ -281,4 +286,5 @@ void relay__session_info(const struct session *session,
   info->port = lease != NULL ? lease->gate->port : 0;
   info->conns = lease != NULL ? lease->conns : 0;
   info->since_ms = relay__now_ms(session->relay) - session->started_ms;
+  info->owner = session->owner;
 }

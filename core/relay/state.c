@@ -88,6 +88,8 @@ static int render(const struct lease *lease, struct wire_line *line) {
   if (lease->previous[0] != '\0')
     relay__wire_add(line, "previous", lease->previous);
   relay__wire_add(line, "owner", lease->owner);
+  if (lease->name[0] != '\0')
+    relay__wire_add(line, "name", lease->name);
   if (lease->token_id[0] != '\0')
     relay__wire_add(line, "token", lease->token_id);
   relay__wire_add(line, "at", at);
@@ -187,6 +189,7 @@ static int restore_line(struct relay *relay, const char *name,
       .host = relay__wire_get(message, "host"),
       .owner = relay__wire_get(message, "owner"),
       .token = relay__wire_get(message, "token"),
+      .name = relay__wire_get(message, "name"),
       .ticket = relay__wire_get(message, "resume"),
       .previous = relay__wire_get(message, "previous"),
       .at = relay__wire_get(message, "at"),

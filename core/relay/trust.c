@@ -132,6 +132,11 @@ int relay__trust_init(struct relay *relay) {
 
   /* Before anything can fail: relay_close closes it. */
   relay__deadline_init(&relay->tokens_due, &relay->plane, on_due);
+  if (relay->options.tokens != NULL || relay->policy.auth != NULL) {
+    err = relay__tls_context_new(&relay->tls, true);
+    if (err != 0)
+      return err;
+  }
   if (relay->options.tokens == NULL)
     return 0;
   relay->tokens_path = strdup(relay->options.tokens);
@@ -149,6 +154,7 @@ int relay__trust_init(struct relay *relay) {
 }
 
 void relay__trust_free(struct relay *relay) {
+  relay__tls_context_free(relay->tls);
   relay__tokens_free(relay->tokens);
   free(relay->tokens_path);
 }

@@ -2,7 +2,10 @@
 /*
  * A pair under test: a loop, a plane, and two real TCP peers on loopback whose
  * other ends are joined by the pair. Everything runs on one thread; the peers
- * are plain nonblocking sockets.
+ * are plain nonblocking sockets. Or two pairs in a row with TLS between them,
+ * as a relay and an agent have it:
+ *
+ *   peer ── pair ══TLS══ pair ── peer
  */
 #ifndef RELAY_TESTS_RIG_H
 #define RELAY_TESTS_RIG_H
@@ -21,6 +24,7 @@
 
 #include "check.h"
 #include "flow/pair.h"
+#include "net/tls.h"
 
 struct peer {
   int fd;
@@ -37,8 +41,11 @@ struct rig {
   uv_loop_t loop;
   struct plane plane;
   struct pair *pair;
+  struct pair *second; /* behind TLS; NULL without */
+  struct tls_context *client, *server;
   struct peer peers[2];
-  int ends; /* times on_end ran */
+  int pairs; /* started */
+  int ends;  /* times on_end ran */
   int reason;
   uint64_t bytes_in, bytes_out;
 };
@@ -56,10 +63,19 @@ static inline void on_rig_end(struct pair *pair, int reason) {
   struct rig *rig = pair->owner;
 
   rig->ends++;
+  if (pair == rig->second) {
+    rig->second = NULL;
+    return;
+  }
   rig->reason = reason;
   rig->bytes_in = relay__pair_bytes_in(pair);
   rig->bytes_out = relay__pair_bytes_out(pair);
   rig->pair = NULL;
+}
+
+/* All pairs have ended. */
+static inline bool rig_ended(const struct rig *rig) {
+  return rig->ends == rig->pairs;
 }
 
 /* A connected TCP pair: one end for a peer, the other, tuned, for a stream. */
@@ -89,11 +105,7 @@ static inline bool rig_connect(struct rig *rig, struct peer *peer,
   return CHECK_INT(0, relay__stream_open(stream, &rig->plane, ours));
 }
 
-static inline void rig_open(struct rig *rig, relay_mode mode, bool echo,
-                            const struct pair_limits *limits, int buffer) {
-  static const struct pair_limits none;
-  struct stream *a = NULL, *b = NULL;
-
+static inline void rig_init(struct rig *rig, relay_mode mode) {
   memset(rig, 0, sizeof(*rig));
   signal(SIGPIPE, SIG_IGN);
   CHECK_INT(0, uv_loop_init(&rig->loop));
@@ -101,13 +113,90 @@ static inline void rig_open(struct rig *rig, relay_mode mode, bool echo,
   rig->peers[0].seed = 17;
   rig->peers[1].seed = 4711;
   rig->peers[1].fd = -1;
+}
+
+static inline void rig_open(struct rig *rig, relay_mode mode, bool echo,
+                            const struct pair_limits *limits, int buffer) {
+  static const struct pair_limits none;
+  struct stream *a = NULL, *b = NULL;
+
+  rig_init(rig, mode);
   rig->peers[1].closed = echo;
   rig_connect(rig, &rig->peers[0], &a, buffer);
   if (!echo)
     rig_connect(rig, &rig->peers[1], &b, buffer);
+  rig->pairs = 1;
   CHECK_INT(0, relay__pair_start(&rig->pair, &rig->plane, a, b,
                                  limits ? limits : &none, on_rig_end, rig));
 }
+
+/* ---- with TLS in the middle ------------------------------------------- */
+
+static const uint8_t rig_key[SECRET_SIZE] = "a key that both of them know...";
+
+static inline void on_rig_shake(struct stream *stream, int events) {
+  int *status = stream->owner;
+
+  (void)events;
+  *status = relay__tls_handshake(stream);
+  if (*status == TLS_IDENTIFIED) {
+    CHECK_STR("t/test", relay__tls_identity(stream));
+    relay__tls_settle(stream, rig_key);
+    *status = relay__tls_handshake(stream);
+  }
+  relay__stream_watch(stream, *status == TLS_DONE ? 0 : UV_READABLE);
+}
+
+static inline void rig_turn(struct rig *rig);
+
+/* Has the two ends of a connection prove the key to each other. */
+static inline void rig_shake(struct rig *rig, struct stream *client,
+                             struct stream *server) {
+  int client_status = 0, server_status = 0, turns;
+
+  if (rig->client == NULL) {
+    CHECK_INT(0, relay__tls_context_new(&rig->client, false));
+    CHECK_INT(0, relay__tls_context_new(&rig->server, true));
+  }
+  CHECK_INT(0, relay__tls_connect(client, rig->client, "t/test", rig_key));
+  CHECK_INT(0, relay__tls_accept(server, rig->server));
+  relay__stream_own(client, on_rig_shake, &client_status);
+  relay__stream_own(server, on_rig_shake, &server_status);
+  CHECK_INT(0, relay__stream_watch(server, UV_READABLE));
+  on_rig_shake(client, 0);
+  for (turns = 0; turns < 1000 && (client_status | server_status) == 0; turns++)
+    rig_turn(rig);
+  for (; turns < 1000 && (client_status == 0 || server_status == 0); turns++)
+    rig_turn(rig);
+  CHECK_INT(TLS_DONE, client_status);
+  CHECK_INT(TLS_DONE, server_status);
+}
+
+static inline void rig_open_secure(struct rig *rig, relay_mode mode, bool echo,
+                                   const struct pair_limits *limits,
+                                   int buffer) {
+  static const struct pair_limits none;
+  struct stream *streams[4] = {NULL};
+  struct peer middle = {0};
+
+  rig_init(rig, mode);
+  rig->peers[1].closed = echo;
+  rig_connect(rig, &rig->peers[0], &streams[0], buffer);
+  rig_connect(rig, &middle, &streams[1], 0);
+  CHECK_INT(0, relay__stream_tune(&rig->plane, middle.fd));
+  CHECK_INT(0, relay__stream_open(&streams[2], &rig->plane, middle.fd));
+  if (!echo)
+    rig_connect(rig, &rig->peers[1], &streams[3], buffer);
+  rig_shake(rig, streams[2], streams[1]);
+  rig->pairs = 2;
+  CHECK_INT(0,
+            relay__pair_start(&rig->pair, &rig->plane, streams[0], streams[1],
+                              limits ? limits : &none, on_rig_end, rig));
+  CHECK_INT(0, relay__pair_start(&rig->second, &rig->plane, streams[2],
+                                 streams[3], &none, on_rig_end, rig));
+}
+
+/* ---- the peers -------------------------------------------------------- */
 
 /* Sends up to `count` more bytes of the pattern; how many were taken. */
 static inline size_t peer_send(struct peer *peer, size_t count) {
@@ -178,7 +267,7 @@ static inline void rig_turn(struct rig *rig) {
   if (rig->pair != NULL || rig->plane.handles != 0) {
     struct pollfd wait = {uv_backend_fd(&rig->loop), POLLIN, 0};
 
-    poll(&wait, 1, 1);
+    poll(&wait, 1, uv_backend_timeout(&rig->loop) == 0 ? 0 : 1);
   }
 }
 
@@ -200,11 +289,15 @@ static inline void rig_close(struct rig *rig) {
       close(rig->peers[i].fd);
   if (rig->pair != NULL)
     relay__pair_close(rig->pair, UV_ECANCELED);
+  if (rig->second != NULL)
+    relay__pair_close(rig->second, UV_ECANCELED);
   relay__plane_close(&rig->plane);
   CHECK_INT(0, uv_run(&rig->loop, UV_RUN_DEFAULT));
   CHECK_INT(0, rig->plane.handles);
   CHECK_INT(0, rig->plane.fds.used);
-  CHECK_INT(1, rig->ends);
+  CHECK_INT(rig->pairs, rig->ends);
+  relay__tls_context_free(rig->client);
+  relay__tls_context_free(rig->server);
   CHECK_INT(0, uv_loop_close(&rig->loop));
 }
 

@@ -222,9 +222,9 @@ static void on_turn(uv_timer_t *timer) {
 
 static void play(const char *hook, const char *deed, relay_answer answer,
                  unsigned pool) {
-  static const relay_policy policy = {sizeof(policy), NULL, auth,    allocate,
-                                      visitor,        peek, on_open, on_close,
-                                      agent_gone,     tick, NULL,    cancel};
+  static const relay_policy policy = {
+      sizeof(policy), NULL,       auth, allocate, visitor, peek, on_open,
+      on_close,       agent_gone, tick, NULL,     cancel,  NULL};
   struct scene scene = {.hook = hook, .deed = deed, .answer = answer};
   bool takes_over = strcmp(hook, "agent_gone") == 0 && pool == 0;
   relay_options options;

@@ -451,7 +451,7 @@ TEST(a_script_is_reloaded_in_it) {
 
 static void call_hooks(struct lua_host *h, uint64_t call) {
   const relay_policy *policy = relay_lua_policy(h->lua);
-  relay_agent_info agent = {sizeof(agent), 1, "a", "::1", 9, 0, 0};
+  relay_agent_info agent = {sizeof(agent), 1, "a", "::1", 9, 0, 0, ""};
   relay_conn_info conn = {sizeof(conn), call, 1, "192.0.2.1", 5, 6, 7, 8, 9, 0,
                           NULL};
   relay_verdict verdict = {.size = sizeof(verdict)};

@@ -96,8 +96,8 @@ static void on_record(void *data, const relay_log_record *record) {
 }
 
 static void call_hooks(const relay_policy *policy, uint64_t call) {
-  relay_agent_info agents[2] = {{sizeof(*agents), 1, "a", "::1", 9, 0, 0},
-                                {sizeof(*agents), 2, "b", "::1", 9, 0, 0}};
+  relay_agent_info agents[2] = {{sizeof(*agents), 1, "a", "::1", 9, 0, 0, ""},
+                                {sizeof(*agents), 2, "b", "::1", 9, 0, 0, ""}};
   relay_conn_info conn = {sizeof(conn), call, 1, "192.0.2.1", 5, 6, 7, 8, 9, 0,
                           NULL};
   relay_verdict verdict = {.size = sizeof(verdict)};

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pairs and flows over real sockets, each case by splice and by copy: the
- * stream arrives exact, its end arrives as what it was, nothing is left.
+ * Pairs and flows over real sockets, each case by splice, by copy, and with TLS
+ * in the middle: the stream arrives exact, its end arrives as what it was,
+ * nothing is left.
  */
 #include "rig.h"
 
 static relay_mode mode;
+static bool secure;
+
+static void open_rig(struct rig *rig, bool echo,
+                     const struct pair_limits *limits, int buffer) {
+  (secure ? rig_open_secure : rig_open)(rig, mode, echo, limits, buffer);
+}
 
 /* Sends all of `count` from one peer while the other reads it. */
 static void carry(struct rig *rig, unsigned from, uint64_t count) {
@@ -31,7 +38,7 @@ static void read_end(struct rig *rig, unsigned reader) {
 TEST(carries_both_ways_and_ends_in_order) {
   struct rig rig;
 
-  rig_open(&rig, mode, false, NULL, 0);
+  open_rig(&rig, false, NULL, 0);
   carry(&rig, 0, 3000000);
   carry(&rig, 1, 5000000);
   peer_shut(&rig.peers[0]);
@@ -41,7 +48,7 @@ TEST(carries_both_ways_and_ends_in_order) {
   peer_shut(&rig.peers[1]);
   read_end(&rig, 0);
   CHECK(rig.peers[0].eof);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   CHECK_INT(0, rig.reason);
   CHECK_INT(3000000, rig.bytes_in);
   CHECK_INT(5000000 + (1 << 20), rig.bytes_out);
@@ -51,7 +58,7 @@ TEST(carries_both_ways_and_ends_in_order) {
 TEST(agent_may_end_first) {
   struct rig rig;
 
-  rig_open(&rig, mode, false, NULL, 0);
+  open_rig(&rig, false, NULL, 0);
   peer_shut(&rig.peers[1]);
   read_end(&rig, 0);
   CHECK(rig.peers[0].eof);
@@ -59,7 +66,7 @@ TEST(agent_may_end_first) {
   peer_shut(&rig.peers[0]);
   read_end(&rig, 1);
   CHECK(rig.peers[1].eof);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   CHECK_INT(0, rig.reason);
   rig_close(&rig);
 }
@@ -68,7 +75,7 @@ TEST(fin_waits_for_held_bytes) {
   struct rig rig;
   struct peer *a, *b;
 
-  rig_open(&rig, mode, false, NULL, 4096);
+  open_rig(&rig, false, NULL, 4096);
   a = &rig.peers[0];
   b = &rig.peers[1];
   while (a->sent < 400000) { /* nobody reads: some is held in the pair */
@@ -85,7 +92,7 @@ TEST(fin_waits_for_held_bytes) {
   CHECK(b->eof);
   CHECK_INT(a->sent, b->received);
   peer_shut(b);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   CHECK_INT(0, rig.reason);
   rig_close(&rig);
 }
@@ -93,12 +100,12 @@ TEST(fin_waits_for_held_bytes) {
 TEST(echo_is_one_flow_to_itself) {
   struct rig rig;
 
-  rig_open(&rig, mode, true, NULL, 0);
+  open_rig(&rig, true, NULL, 0);
   carry(&rig, 0, 2000000);
   peer_shut(&rig.peers[0]);
   read_end(&rig, 0);
   CHECK(rig.peers[0].eof);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   CHECK_INT(0, rig.reason);
   rig_close(&rig);
 }
@@ -108,13 +115,13 @@ TEST(reset_is_passed_on) {
   unsigned from;
 
   for (from = 0; from < 2; from++) {
-    rig_open(&rig, mode, false, NULL, 0);
+    open_rig(&rig, false, NULL, 0);
     carry(&rig, 0, 1000);
     carry(&rig, 1, 1000);
     peer_reset(&rig.peers[from]);
     read_end(&rig, 1 - from);
     CHECK(rig.peers[1 - from].reset);
-    RIG_UNTIL(&rig, rig.ends == 1);
+    RIG_UNTIL(&rig, rig_ended(&rig));
     CHECK_INT(UV_ECONNRESET, rig.reason);
     rig_close(&rig);
   }
@@ -124,7 +131,7 @@ TEST(bytes_before_a_reset_are_delivered) {
   struct rig rig;
   struct peer *a, *b;
 
-  rig_open(&rig, mode, false, NULL, 0);
+  open_rig(&rig, false, NULL, 0);
   a = &rig.peers[0];
   b = &rig.peers[1];
   while (a->sent < 100000)
@@ -134,7 +141,7 @@ TEST(bytes_before_a_reset_are_delivered) {
   RIG_UNTIL(&rig, (peer_receive(b, a->seed, 7000), b->eof || b->reset));
   CHECK(b->reset);
   CHECK_INT(100000, b->received);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   rig_close(&rig);
 }
 
@@ -144,7 +151,7 @@ TEST(bytes_before_a_reset_reach_a_slow_reader) {
   struct rig rig;
   struct peer *a, *b;
 
-  rig_open(&rig, mode, false, NULL, 4096);
+  open_rig(&rig, false, NULL, 4096);
   a = &rig.peers[0];
   b = &rig.peers[1];
   while (a->sent < 60000) {
@@ -163,12 +170,12 @@ TEST(bytes_before_a_reset_reach_a_slow_reader) {
 TEST(reset_after_fin_is_a_reset) {
   struct rig rig;
 
-  rig_open(&rig, mode, false, NULL, 0);
+  open_rig(&rig, false, NULL, 0);
   peer_shut(&rig.peers[0]);
   read_end(&rig, 1);
   CHECK(rig.peers[1].eof);
   peer_reset(&rig.peers[0]);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   CHECK(rig.reason < 0);
   CHECK_INT(0, peer_send(&rig.peers[1], 10));
   rig_close(&rig);
@@ -192,7 +199,7 @@ TEST(urgent_byte_is_delivered_in_line) {
   struct peer *a, *b;
   unsigned char urgent;
 
-  rig_open(&rig, mode, false, NULL, 0);
+  open_rig(&rig, false, NULL, 0);
   a = &rig.peers[0];
   b = &rig.peers[1];
   carry(&rig, 0, 1000);
@@ -211,7 +218,7 @@ TEST(urgent_byte_to_a_full_pair_does_not_spin) {
   unsigned char urgent;
   unsigned quiet = 0;
 
-  rig_open(&rig, mode, false, NULL, 4096);
+  open_rig(&rig, false, NULL, 4096);
   a = &rig.peers[0];
   b = &rig.peers[1];
   while (quiet < 20) {
@@ -248,7 +255,7 @@ TEST(reset_found_by_a_write_does_not_spin) {
   uint64_t until;
   int fds[2];
 
-  rig_open(&rig, mode, false, NULL, 8192);
+  open_rig(&rig, false, NULL, 8192);
   RIG_UNTIL(&rig, (peer_send(&rig.peers[1], 4096),
                    relay__pair_bytes_out(rig.pair) > 65536 &&
                        peer_unsent(&rig.peers[1]) > 0));
@@ -268,7 +275,7 @@ TEST(reset_found_by_a_write_does_not_spin) {
   close(fds[0]);
   close(fds[1]);
   peer_reset(&rig.peers[0]);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   rig_close(&rig);
 }
 
@@ -277,7 +284,7 @@ TEST(one_byte_segments_fill_no_trap) {
   struct peer *a, *b;
   unsigned i;
 
-  rig_open(&rig, mode, false, NULL, 0);
+  open_rig(&rig, false, NULL, 0);
   a = &rig.peers[0];
   b = &rig.peers[1];
   for (i = 0; i < 20000; i++) {
@@ -294,7 +301,7 @@ TEST(stalled_reader_holds_the_sender) {
   struct peer *a, *b;
   unsigned quiet = 0;
 
-  rig_open(&rig, mode, false, NULL, 4096);
+  open_rig(&rig, false, NULL, 4096);
   a = &rig.peers[0];
   b = &rig.peers[1];
   while (quiet < 50) {
@@ -317,12 +324,12 @@ TEST(half_closed_and_silent_is_reset) {
   struct pair_limits limits = {.fin_timeout_ms = 50};
   struct rig rig;
 
-  rig_open(&rig, mode, false, &limits, 0);
+  open_rig(&rig, false, &limits, 0);
   carry(&rig, 0, 10);
   CHECK(count_turns(&rig) < 10);
   CHECK_INT(0, rig.ends); /* silence alone is allowed */
   peer_shut(&rig.peers[0]);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   CHECK_INT(UV_ETIMEDOUT, rig.reason);
   read_end(&rig, 0);
   CHECK(rig.peers[0].reset);
@@ -333,9 +340,9 @@ TEST(idle_is_reset) {
   struct pair_limits limits = {.idle_ms = 50};
   struct rig rig;
 
-  rig_open(&rig, mode, false, &limits, 0);
+  open_rig(&rig, false, &limits, 0);
   carry(&rig, 0, 10);
-  RIG_UNTIL(&rig, rig.ends == 1);
+  RIG_UNTIL(&rig, rig_ended(&rig));
   CHECK_INT(UV_ETIMEDOUT, rig.reason);
   rig_close(&rig);
 }
@@ -346,7 +353,7 @@ TEST(rate_limit_lets_its_rate_through) {
   struct rig rig;
   struct peer *a, *b;
 
-  rig_open(&rig, mode, false, &limits, 0);
+  open_rig(&rig, false, &limits, 0);
   a = &rig.peers[0];
   b = &rig.peers[1];
   RIG_UNTIL(&rig, (a->sent < 500000 ? peer_send(a, 500000 - a->sent) : 0,
@@ -406,7 +413,7 @@ static void run_schedule(uint64_t seed) {
   unsigned i;
 
   random_state = seed;
-  rig_open(&rig, mode, false, NULL, dice(2) ? 8192 : 0);
+  open_rig(&rig, false, NULL, dice(2) ? 8192 : 0);
   for (i = 0; i < 400 && rig.pair != NULL; i++) {
     act(&rig, dice(2));
     if (dice(3) == 0)
@@ -417,7 +424,7 @@ static void run_schedule(uint64_t seed) {
       peer_shut(&rig.peers[i]);
   RIG_UNTIL(&rig, (peer_receive(&rig.peers[0], rig.peers[1].seed, 1 << 18),
                    peer_receive(&rig.peers[1], rig.peers[0].seed, 1 << 18),
-                   rig.ends == 1));
+                   rig_ended(&rig)));
   for (i = 0; i < 2; i++) {
     if (!rig.peers[i].closed)
       read_end(&rig, i);
@@ -464,6 +471,9 @@ int main(void) {
   mode = RELAY_MODE_SPLICE;
   run_all();
   mode = RELAY_MODE_COPY;
+  run_all();
+  secure = true;
+  mode = RELAY_MODE_SPLICE; /* which TLS refuses */
   run_all();
   return check_report();
 }

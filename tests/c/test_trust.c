@@ -52,18 +52,24 @@ static void connect_ends(int ends[2]) {
   close(listener);
 }
 
-/* Says LISTEN as somebody who has proven a token; the agent's end. */
+/* Says LISTEN as somebody who has proven a token, under a new name; the agent's
+   end. */
 static int ask_as(struct host *h, const char *id, const char *words) {
+  static unsigned number;
   char line[256];
   struct wire_message message;
+  struct proof proof = {0};
   struct stream *stream;
   int ends[2], length;
 
-  length = snprintf(line, sizeof line, "RELAY/1 LISTEN%s\n", words);
+  length = snprintf(line, sizeof line, "RELAY/1 LISTEN%s name=%u\n", words,
+                    ++number);
   CHECK_INT(length, relay__wire_parse(&message, line, (size_t)length));
   connect_ends(ends);
   CHECK_INT(0, relay__stream_open(&stream, &h->relay->plane, ends[1]));
-  relay__session_start(h->relay, stream, &message, "192.0.2.7:5", id);
+  snprintf(proof.token_id, sizeof proof.token_id, "%s", id != NULL ? id : "");
+  relay__session_start(h->relay, stream, &message, "192.0.2.7:5",
+                       id != NULL ? &proof : NULL);
   return ends[0];
 }
 

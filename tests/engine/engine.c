@@ -163,7 +163,7 @@ static int give(lua_State *L, int err, const relay_verdict *verdict) {
 /* (call, agent, id or nil) */
 static int engine_auth(lua_State *L) {
   relay_verdict verdict = {.size = sizeof(verdict)};
-  relay_credentials credentials = {sizeof(credentials), NULL};
+  relay_credentials credentials = {.size = sizeof(credentials)};
   struct texts texts = {.used = 0};
   relay_agent_info agent;
 

@@ -101,6 +101,13 @@ typedef struct relay_agent_options {
   /* A new ticket, with each OK, before on_established. To be kept as a secret:
      whoever has it can take the address. */
   void (*on_ticket)(void *data, relay_agent *agent, const char *ticket);
+
+  /* A token of the relay's, `id.secret`; copied, and not kept. With one, all is
+     TLS, the relay has to prove that it knows the token, too, and one that does
+     not gets nothing. NULL: none. */
+  const char *token;
+  int plain; /* with a token: visitors' bytes need not be encrypted, if the
+                relay agrees */
 } relay_agent_options;
 
 typedef void (*relay_agent_close_fn)(void *data);
@@ -112,9 +119,9 @@ RELAY_API void relay_agent_options_init(relay_agent_options *options,
 
 /*
  * Makes an agent on `loop` and starts it. Everything in options is copied.
- * 0; UV_EINVAL when host, port or on_visitor are missing; UV_ENOMEM, or what
- * libuv says. An unreachable relay is no error here: it is retried (or told by
- * on_end with `once`).
+ * 0; UV_EINVAL when host, port or on_visitor are missing or `token` is none;
+ * UV_ENOMEM, or what libuv says. An unreachable relay is no error here: it is
+ * retried (or told by on_end with `once`).
  */
 RELAY_API int relay_agent_new(relay_agent **agent, struct uv_loop_s *loop,
                               const relay_agent_options *options);

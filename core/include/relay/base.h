@@ -55,7 +55,9 @@ struct sockaddr;
   X(-20014, EHEARTBEAT, "heartbeat", "no heartbeat from the other side")       \
   X(-20015, ELIMIT, "limit", "over the limit set for this connection")         \
   X(-20016, EHOOK, "hook", "a policy hook failed or took too long")            \
-  X(-20017, ESTATE, "state", "the state directory cannot be used")
+  X(-20017, ESTATE, "state", "the state directory cannot be used")             \
+  X(-20018, ETLS, "tls", "no proper TLS")                                      \
+  X(-20019, EKEY, "key", "the key was not accepted")
 
 enum {
 #define RELAY_ERROR_ENUM(number, name, code, text) RELAY_##name = number,

@@ -37,6 +37,8 @@ typedef struct relay_agent_info {
   unsigned port;     /* the leased port; 0 while there is none */
   unsigned conns;    /* visitors admitted and not yet closed */
   uint64_t since_ms; /* age of the control connection */
+  const char *owner; /* whose key it has proven, as `auth` calls it, or the id
+                        of its token; "" without */
 } relay_agent_info;
 
 typedef struct relay_conn_info {
@@ -53,11 +55,16 @@ typedef struct relay_conn_info {
   const char *why; /* the words relay_close_conn was given; NULL: none */
 } relay_conn_info;
 
-/* What an agent presents. `id` is NULL for an agent without credentials. */
+/* What an agent presents. `id` is NULL for an agent without credentials. Of the
+   others nothing is proven yet: anybody can say any id. */
 typedef struct relay_credentials {
   size_t size;
   const char *id;
+  int known; /* the tokens file has a good token with this id */
 } relay_credentials;
+
+/* Bytes of the key of a token. */
+#define RELAY_KEY_SIZE 32
 
 /* What an agent asks for. */
 typedef struct relay_want {
@@ -88,6 +95,10 @@ typedef struct relay_verdict {
   const char *host; /* allocate: what the agent is told; NULL: the default */
   int share;        /* allocate: others may hold this port too */
   size_t need;
+  const void *key; /* auth, of an id: the key it has to prove; copied. NULL:
+                      that of the tokens file */
+  size_t key_size; /* RELAY_KEY_SIZE */
+  int plain;       /* auth: it may ask for data=plain */
 } relay_verdict;
 
 /*
@@ -104,7 +115,8 @@ typedef struct relay_policy {
   void *data;
 
   /* An agent identifies itself. NULL: the tokens file decides, without one
-     anybody is let in. */
+     anybody is let in. One with an id is let in when it proves the key as well,
+     and not before; its name is not known yet. */
   int (*auth)(void *data, uint64_t call, const relay_agent_info *agent,
               const relay_credentials *credentials, relay_verdict *verdict);
   /* An agent asks for an address. Called again, up to 16 times, while the
@@ -123,7 +135,8 @@ typedef struct relay_policy {
   void (*open)(void *data, const relay_conn_info *conn);
   /* A visitor that `visitor` let in has ended. Exactly once for each. */
   void (*close)(void *data, const relay_conn_info *conn);
-  /* An agent's control connection has ended. */
+  /* An agent that `auth` let in is gone, whether or not it ever proved its key.
+   */
   void (*agent_gone)(void *data, const relay_agent_info *agent, int reason);
   /* Every second, on the loop's clock. The next interval in ms; 0 keeps it. */
   uint64_t (*tick)(void *data, uint64_t now_ms);
@@ -132,6 +145,9 @@ typedef struct relay_policy {
   int (*log)(void *data, const relay_log_record *record);
   /* The question `call` needs no answer any more. */
   void (*cancel)(void *data, uint64_t call);
+  /* The agent that `call` (of auth) asks about has proven the key that
+     relay_verify was given. If it cannot, there is a cancel. */
+  void (*proven)(void *data, uint64_t call);
 } relay_policy;
 
 /* ---- the relay -------------------------------------------------------- */
@@ -217,6 +233,9 @@ typedef struct relay_options {
   uint64_t penalty_half_life_ms;    /* half is forgotten; 0: nothing is */
   unsigned max_unproven_per_source; /* 0: where penalties are in force a
                                        quarter of max_unproven, else all */
+
+  int plain; /* data connections may be bound but not encrypted, where the
+                token and the agent want that, too */
 } relay_options;
 
 /* Fills every option with its default. `size` is sizeof(relay_options) as the
@@ -296,6 +315,15 @@ typedef struct relay_stats {
    then nothing changes. */
 RELAY_API int relay_settle(relay_t *r, uint64_t call,
                            const relay_verdict *verdict);
+
+/*
+ * While auth decides about an agent with an id: has it prove this key first.
+ * The question stays open; `proven` tells when it has. Meanwhile the agent's
+ * time runs and not the hook's. UV_ENOENT when there is no such question;
+ * UV_EALREADY when a key was given before; UV_EINVAL for a wrong size.
+ */
+RELAY_API int relay_verify(relay_t *r, uint64_t call, const void *key,
+                           size_t key_size);
 
 /* Resets a visitor and its agent's leg. */
 RELAY_API int relay_close_conn(relay_t *r, uint64_t conn, const char *reason);

@@ -37,6 +37,27 @@ local function push_agents(policy, agents)
   return list
 end
 
+-- `known`: whether the tokens file has it; `key`: what the agent can prove. One
+-- that cannot leaves the hook waiting, until its time is over.
+local function push_cred(policy, cred)
+  cred = cred or {}
+  return {
+    id = cred.id,
+    known = function()
+      return cred.known == true
+    end,
+    verify = function(_, key)
+      if type(key) ~= "string" or not (#key == 32 or
+        #key == 64 and key:find("^%x+$")) then
+        raise.argument(1, "verify", "a key is 32 bytes, or 64 hexadecimal " ..
+          "digits")
+      end
+      tasks.sleep(policy, key == cred.key and 0 or 1e8)
+      return true
+    end,
+  }
+end
+
 local function push_want(want)
   want = want or {}
   return { port = want.port, host = want.host, attempt = want.attempt or 1 }
@@ -46,7 +67,7 @@ end
 local function push(policy, event)
   local hook, handle, given = event.hook, event.handle, event.given
   if hook == "auth" then
-    return boxes.push(policy, handle), { id = given and given.id }
+    return boxes.push(policy, handle), push_cred(policy, given)
   elseif hook == "allocate" then
     return boxes.push(policy, handle), push_want(given)
   elseif hook == "visitor" then

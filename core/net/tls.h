@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * TLS 1.3 as a layer of a stream: a key that both ends hold beforehand, and a
+ * fresh exchange (X25519) on top of it. No certificates: each end proves the
+ * key to the other, and what was recorded stays unreadable even if the key is
+ * lost later. The laws:
+ *
+ * 1. close_notify is the FIN. A FIN without it is a cut, and the stream is
+ *    marked reset.
+ * 2. A record is made once. What the socket does not take of it is kept here,
+ *    counts as unsent, and goes before anything else.
+ * 3. poll does not see bytes that are inside OpenSSL. A stream that is watched
+ *    for reading and has some reports them, from the loop.
+ * 4. From inside OpenSSL nothing is called that has an owner. So a server's
+ *    handshake stops once the client has said who it is, until somebody
+ *    settles the key; meanwhile it costs nothing.
+ * 5. Whatever fails ends one stream. OpenSSL's queue of errors is left empty.
+ */
+#ifndef RELAY_TLS_H
+#define RELAY_TLS_H
+
+#include <openssl/ssl.h>
+
+#include "net/plane.h"
+#include "net/secret.h"
+
+/* A longer identity is none of ours, and taken for an empty one. */
+#define TLS_IDENTITY_MAX 128
+
+struct stream;
+
+/* What the streams of one owner have in common. */
+struct tls_context {
+  SSL_CTX *ctx;
+  BIO_METHOD *method;
+  bool server;
+};
+
+/*
+ *   SHAKING ◄─settled──► NAMED        (a server's only)
+ *      ├──► OPEN ──broken──► FAILED
+ *      └──► FAILED
+ */
+enum tls_phase { TLS_SHAKING, TLS_NAMED, TLS_OPEN, TLS_FAILED };
+
+struct tls {
+  struct stream *stream;
+  SSL *ssl;
+  enum tls_phase phase;
+  bool settled; /* `key` is the one to be proven */
+  bool drained; /* nothing is left inside that poll would not tell */
+  bool closed;  /* our close_notify is made */
+  int asked;    /* events the owner waits for */
+  struct deadline kick;
+  char *out; /* records that the socket has not taken; NULL: none */
+  size_t out_start;
+  size_t out_length;
+  uint8_t key[SECRET_SIZE];
+  char identity[TLS_IDENTITY_MAX + 1];
+};
+
+/* 0 or UV_ENOMEM. */
+int relay__tls_context_new(struct tls_context **out, bool server);
+/* No stream made with it is left. NULL is allowed. */
+void relay__tls_context_free(struct tls_context *context);
+
+/* ---- the handshake ---------------------------------------------------- */
+
+/* Lays TLS over a connected stream of which nothing has been read. The server
+   learns the identity; the client has it proven with `key`. 0 or a negative
+   code, and then the stream is as it was. */
+int relay__tls_accept(struct stream *stream, struct tls_context *context);
+int relay__tls_connect(struct stream *stream, struct tls_context *context,
+                       const char *identity, const uint8_t key[SECRET_SIZE]);
+
+#define TLS_DONE 1
+#define TLS_IDENTIFIED 2
+
+/*
+ * Goes on with it, whenever the stream reports an event: it is watched for
+ * reading. TLS_DONE: both ends have proven the key. 0: not yet. TLS_IDENTIFIED:
+ * relay__tls_identity tells who it is to be; settle the key and go on. Else why
+ * it failed: RELAY_EKEY when the peer did not take the key; RELAY_ETLS when it
+ * spoke otherwise; a libuv code when the connection broke. What TLS has to say
+ * of it is not sent before relay__tls_drop, so that it can wait.
+ */
+int relay__tls_handshake(struct stream *stream);
+const char *relay__tls_identity(const struct stream *stream);
+/* NULL: a random key, which nobody can prove. The answer and the time it takes
+   are those of a wrong key then. */
+void relay__tls_settle(struct stream *stream, const uint8_t *key);
+
+/* A key that only the two ends of this stream have. 0, UV_EINVAL before the
+   handshake is done, UV_ENOMEM. */
+int relay__tls_export(struct stream *stream, const char *label,
+                      uint8_t key[SECRET_SIZE]);
+
+/* Takes TLS off again where the handshake came to nothing: says so, and leaves
+   the rest to be read and dropped. Nothing happens to one that is open. */
+void relay__tls_drop(struct stream *stream);
+
+/* ---- for stream.c ----------------------------------------------------- */
+
+/* As the calls of stream.h of the same names. */
+ssize_t relay__tls_recv(struct tls *tls, void *bytes, size_t size);
+ssize_t relay__tls_peek(struct tls *tls, void *bytes, size_t size);
+ssize_t relay__tls_send(struct tls *tls, const void *bytes, size_t size);
+/* close_notify. 0: it is with the socket; UV_EAGAIN: again when writable. */
+int relay__tls_shutdown(struct tls *tls);
+/* The events of the socket to watch for, where the owner waits for these; and
+   those the owner is to hear of, when these have come. */
+int relay__tls_watch(struct tls *tls, int events);
+int relay__tls_event(struct tls *tls, int events);
+void relay__tls_close(struct tls *tls);
+
+/* ---- between the files of TLS ----------------------------------------- */
+
+BIO_METHOD *relay__tls_method_new(void);
+/* Sends what is kept. 0 when nothing is any more; UV_EAGAIN; or why not. */
+int relay__tls_flush(struct tls *tls);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The options of a socket that is to be relayed. See stream.h.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "net/stream.h"
+
+struct option {
+  int level;
+  int name;
+  int value;
+};
+
+static const struct option tcp_options[] = {
+    {IPPROTO_TCP, TCP_NODELAY, 1},
+    {SOL_SOCKET, SO_OOBINLINE, 1},
+#ifdef TCP_NOTSENT_LOWAT
+    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, STREAM_UNSENT_BYTES},
+#endif
+};
+
+static int set_option(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof(value)) != 0 ? -errno : 0;
+}
+
+static int keep_alive(const struct keepalive *keepalive, int fd) {
+  int err = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+
+#ifdef TCP_KEEPIDLE
+  if (err == 0)
+    err = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, keepalive->idle_s);
+  if (err == 0)
+    err = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, keepalive->interval_s);
+  if (err == 0)
+    err = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, keepalive->count);
+#else
+  (void)keepalive;
+#endif
+  return err;
+}
+
+int relay__stream_tune(const struct plane *plane, int fd) {
+  static const struct linger reset_on_close = {1, 0};
+  struct sockaddr_storage self;
+  socklen_t length = sizeof(self);
+  size_t i;
+  int err = 0;
+
+  if (getsockname(fd, (struct sockaddr *)&self, &length) != 0)
+    return -errno;
+  if (self.ss_family == AF_UNIX)
+    return 0;
+  if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close,
+                 sizeof(reset_on_close)) != 0)
+    return -errno;
+  for (i = 0; err == 0 && i < sizeof(tcp_options) / sizeof(*tcp_options); i++)
+    err = set_option(fd, tcp_options[i].level, tcp_options[i].name,
+                     tcp_options[i].value);
+  if (err == 0)
+    err = keep_alive(&plane->keepalive, fd);
+  if (err == 0 && plane->rcvbuf_bytes != 0)
+    err = set_option(fd, SOL_SOCKET, SO_RCVBUF, plane->rcvbuf_bytes);
+  return err;
+}
