@@ -93,7 +93,7 @@ function T.test_no_name_or_a_strange_one_leads_nowhere()
   end
 end
 
--- ---- the bytes ---------------------------------------------------------------
+-- ---- the bytes --------------------------------------------------------------
 
 -- What the calls of a trace returned, summed by name.
 local function sums_of(trace)
