@@ -4,8 +4,6 @@
 -- came for, under a policy that waits, peeks, closes and reloads: `close` is
 -- told exactly once for each that was let in, and the collector has been
 -- everywhere in between.
---
--- RELAY_TEST_FULL=1 has all of them come where Lua collects at every step, too.
 
 local lu = require("luaunit")
 local h = require("harness")
@@ -15,7 +13,7 @@ local sys = h.sys
 
 local T = { limit = 300 }
 
-local VISITORS <const> = h.stressed and not h.full and 2000 or 10000
+local VISITORS <const> = 10000
 local AT_A_TIME <const> = 30
 local RELOADS <const>, KILLS <const> = 20, 10
 

@@ -3,8 +3,6 @@
 -- Reload after reload, good scripts and bad ones, while many pairs move bytes
 -- and visitors come to a shared port: nobody is cut off or refused, counters
 -- that go from script to script are exact, and memory is what it was.
---
--- RELAY_TEST_FULL=1 does it in full numbers under sanitizers, too.
 
 local lu = require("luaunit")
 local h = require("harness")
@@ -13,9 +11,8 @@ local real = require("real")
 
 local T = { limit = 300 }
 
-local SCALED <const> = h.sanitized and not h.full
-local RELOADS <const> = SCALED and 30 or 100
-local PAIRS <const> = SCALED and 50 or 200
+local RELOADS <const> = 100
+local PAIRS <const> = 200
 local WARM <const> = RELOADS // 5 -- reloads before memory is looked at
 local LEAK <const> = 6 << 20 -- what each script holds would be more
 
