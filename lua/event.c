@@ -70,6 +70,8 @@ int relay__lua_event_push(lua_State *L, const struct event *event) {
     return 2;
   case HOOK_VISITOR:
     relay__lua_push_conn(L, event->conn.id);
+    if (!relay__lua_policy_of(L)->wants_agents)
+      return 1;
     push_agents(L, event);
     return 2;
   case HOOK_PEEK:

@@ -167,6 +167,13 @@ static void take_entry(lua_State *L, struct source *source) {
           lua_pushfstring(L, "'%s' must be a function, not a %s", key,
                           luaL_typename(L, 4)));
   lua_settop(L, 4);
+  if (i == HOOK_VISITOR) {
+    lua_Debug about;
+
+    lua_pushvalue(L, 4);
+    lua_getinfo(L, ">u", &about);
+    policy->wants_agents = about.isvararg || about.nparams > 1;
+  }
   policy->hooks[i] = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 

@@ -46,7 +46,9 @@ static struct box *push_box(lua_State *L, uint64_t id, bool is_conn) {
   memset(box, 0, sizeof(*box));
   box->id = id;
   box->is_conn = is_conn;
-  luaL_setmetatable(L, is_conn ? CONN : AGENT);
+  lua_rawgeti(L, LUA_REGISTRYINDEX,
+              is_conn ? policy->conn_class.ref : policy->agent_class.ref);
+  lua_setmetatable(L, -2);
   lua_pushvalue(L, -1);
   lua_rawseti(L, -3, (lua_Integer)id);
   lua_remove(L, -2);
@@ -150,8 +152,23 @@ static bool is_alive(lua_State *L, const struct box *box) {
                       : relay_get_agent(relay, box->id, &agent) == 0;
 }
 
+/* Without a look-up by name, which each field would pay for. */
+static struct box *test_box(lua_State *L, int index) {
+  const struct policy *policy = relay__lua_policy_of(L);
+  struct box *box = lua_touserdata(L, index);
+  const void *meta;
+
+  if (box == NULL || !lua_getmetatable(L, index))
+    return NULL;
+  meta = lua_topointer(L, -1);
+  lua_pop(L, 1);
+  return meta == policy->conn_class.meta || meta == policy->agent_class.meta
+             ? box
+             : NULL;
+}
+
 struct box *relay__lua_check_box(lua_State *L, int index) {
-  struct box *box = luaL_testudata(L, index, CONN);
+  struct box *box = test_box(L, index);
 
   if (box == NULL)
     box = luaL_testudata(L, index, AGENT);
@@ -309,12 +326,13 @@ static int box_index(lua_State *L) {
                       : push_agent_field(L, box, field);
 }
 
-static void make_class(lua_State *L, const char *name,
+static void make_class(lua_State *L, struct box_class *class, const char *name,
                        const char *const *fields, int count,
                        const luaL_Reg *methods) {
   int i;
 
   luaL_newmetatable(L, name);
+  class->meta = lua_topointer(L, -1);
   lua_newtable(L);
   for (i = 0; i < count; i++) {
     lua_pushinteger(L, i);
@@ -329,11 +347,14 @@ static void make_class(lua_State *L, const char *name,
   lua_setfield(L, -2, "__tostring");
   lua_pushstring(L, name);
   lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
+  class->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 void relay__lua_open_objects(lua_State *L) {
-  make_class(L, CONN, conn_fields, CONN_FIELD_COUNT, relay__lua_conn_methods);
-  make_class(L, AGENT, agent_fields, AGENT_FIELD_COUNT,
+  struct policy *policy = relay__lua_policy_of(L);
+
+  make_class(L, &policy->conn_class, CONN, conn_fields, CONN_FIELD_COUNT,
+             relay__lua_conn_methods);
+  make_class(L, &policy->agent_class, AGENT, agent_fields, AGENT_FIELD_COUNT,
              relay__lua_agent_methods);
 }

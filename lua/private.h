@@ -159,6 +159,12 @@ struct listen {
 };
 #define LISTENS_MAX 64
 
+/* The metatable of boxes of one kind. */
+struct box_class {
+  int ref;
+  const void *meta;
+};
+
 /* CPU time of one entry into the script. */
 struct budget {
   uint64_t limit_ns;
@@ -179,7 +185,10 @@ struct policy {
   lua_State *thread; /* the innermost coroutine; NULL: none */
   bool is_stuck;     /* it was resumed where no wait passes through */
   int hooks[HOOK_COUNT];
-  int boxes; /* a table: id to box */
+  bool wants_agents; /* its `visitor` has a second parameter */
+  int boxes;         /* a table: id to box */
+  struct box_class conn_class;
+  struct box_class agent_class;
   struct task *tasks;
   struct task *idle;
   unsigned idle_count;

@@ -5,6 +5,7 @@
  * wait for as many as are needed; a look that stays short all the same (an
  * urgent byte, a FIN, silence) is the last.
  */
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "relay/private.h"
@@ -25,6 +26,18 @@ static void wait_for(struct visitor *visitor, unsigned need) {
     relay__visitor_end(visitor, UV_ENOMEM);
 }
 
+/* Whether nothing will come after what is there. */
+static bool has_fin(const struct visitor *visitor) {
+#ifdef POLLRDHUP
+  struct pollfd look = {visitor->stream->fd, POLLRDHUP, 0};
+
+  return poll(&look, 1, 0) == 1 && (look.revents & POLLRDHUP) != 0;
+#else
+  (void)visitor;
+  return false;
+#endif
+}
+
 /* Looks, and asks the hook. */
 static void ask(struct visitor *visitor, bool late) {
   struct relay *relay = visitor->relay;
@@ -41,6 +54,8 @@ static void ask(struct visitor *visitor, bool late) {
   }
   if (count == 0 && !eof && !late)
     return; /* not readable after all */
+  if (count > 0 && (size_t)count < visitor->peek_need)
+    eof = has_fin(visitor);
   visitor->peek_is_last = eof || late || (size_t)count < visitor->peek_need ||
                           (size_t)count == sizeof(bytes);
   if (relay__ask_peek(visitor, bytes, (size_t)count, eof, &verdict)) {

@@ -23,8 +23,6 @@ end
 h.sanitized = h.slow > 1
 -- Lua collects all garbage at each allocation.
 h.stressed = (os.getenv("RELAY_TEST_STRESSED") or "") ~= ""
--- What takes long by its numbers alone is done in full.
-h.full = os.getenv("RELAY_TEST_FULL") ~= nil
 
 sys.timeout(10 * h.slow)
 
