@@ -1,0 +1,45 @@
+-- SPDX-License-Identifier: MIT
+--
+-- Only who has a token gets an address, and some get theirs from ports of their
+-- own. What the token's own line in the file allows holds as well.
+--
+--   relay token new office --tokens tokens
+--   relay 8080 --tokens tokens --script scripts/tokens.lua
+--   RELAY_TOKEN=office.… expose relay.example 8080 3000
+--
+-- To change: the ports. Those whose token is not named here get any port of
+-- the relay's.
+
+local relay = require "relay"
+
+local ports = {
+  office = { 8100, 8109 },
+  lab = { 8110, 8119 },
+}
+
+return {
+  auth = function(agent, cred)
+    if not cred:known() then
+      return false, "no good token" -- for the log: the agent is not told
+    end
+    agent.data = cred.id
+    return true, cred.id -- and now it has to prove the key
+  end,
+
+  allocate = function(agent, want)
+    local range = ports[agent.data]
+    if not range then
+      return nil
+    end
+    local port = want.port or range[1] + want.attempt - 1
+    if port < range[1] or port > range[2] then
+      return false, ("'%s' has the ports %d to %d"):format(agent.data, range[1],
+        range[2])
+    end
+    return port
+  end,
+
+  agent_gone = function(agent, reason)
+    relay.log("info", "%s is gone: %s", agent.data or "somebody", reason)
+  end,
+}
