@@ -149,6 +149,8 @@ int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
   agent->logger.data = agent->options.log_data;
   agent->logger.level = RELAY_LOG_DEBUG; /* the host's function decides */
   relay__deadline_init(&agent->drain, &agent->plane, on_drain_over);
+  relay__deadline_init(&agent->next_dial, &agent->plane, relay__serve_next);
+  link_init(&agent->undialed);
   relay__pool_init(agent);
   relay__session_init(agent, agent->options.ticket);
   agent->options.ticket = NULL; /* the host's text */
@@ -209,5 +211,6 @@ void relay_agent_close(relay_agent *agent, relay_agent_close_fn on_close,
   relay__pool_close(agent);
   relay__session_close(agent);
   relay__deadline_close(&agent->drain, NULL);
+  relay__deadline_close(&agent->next_dial, NULL);
   relay__plane_close(&agent->plane);
 }

@@ -124,6 +124,8 @@ struct visit {
 
   struct stream *data;   /* to the relay, connected */
   struct stream *target; /* to the local service, connected */
+  struct link undialed;  /* its data connection waits for its turn */
+  bool dialing;          /* it is being made */
   struct dial data_dial;
   struct dial target_dial;
   struct sockaddr_storage target_address;
@@ -165,6 +167,10 @@ struct relay_agent {
   uint8_t token_key[SECRET_SIZE];
   struct session session;
   struct pool pool;
+
+  struct link undialed;      /* visits, the next one first */
+  struct deadline next_dial; /* that one's turn */
+  unsigned dialing;
 
   struct visit *visits; /* by id, those not ended */
   unsigned visits_open; /* those whose end is still to be told included */
@@ -274,8 +280,13 @@ void relay__serve_init(struct visit *visit);
 /* Keeps a connected side until the other is there: its bytes stay in the
    kernel, but a reset is heard. */
 int relay__serve_hold(struct visit *visit, struct stream *stream);
-/* Opens the data connection, if there is none yet. */
+/* Opens the data connection, if there is none yet: at once, or with a token
+   when it is its turn, since a relay bears only so many that have yet to prove
+   theirs. */
 void relay__serve_data(struct visit *visit);
+/* Its turn is over, or will not come. */
+void relay__serve_undial(struct visit *visit);
+void relay__serve_next(struct deadline *next_dial);
 /* Tries a target again whose backlog was full. */
 void relay__serve_retry(struct visit *visit);
 

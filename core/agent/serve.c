@@ -13,6 +13,9 @@
 
 #include "agent/private.h"
 
+/* Data connections that are being made at a time, where there is a key to prove
+   on each. */
+#define DIALS_MAX 64
 /* A unix socket whose backlog is full refuses at once, where TCP would wait. */
 #define TARGET_RETRY_MS 10
 
@@ -56,6 +59,7 @@ static void on_data_dialed(struct dial *dial, int status,
                            struct stream *stream) {
   struct visit *visit = dial->owner;
 
+  relay__serve_undial(visit);
   take_side(visit, &visit->data, status, stream, "data connection");
 }
 
@@ -69,9 +73,35 @@ static void on_target_dialed(struct dial *dial, int status,
 void relay__serve_init(struct visit *visit) {
   struct plane *plane = &visit->agent->plane;
 
+  link_init(&visit->undialed);
   relay__dial_init(&visit->data_dial, plane, on_data_dialed, visit);
   relay__dial_init(&visit->target_dial, plane, on_target_dialed, visit);
   visit->target_dial.takes_reset = true;
+}
+
+void relay__serve_undial(struct visit *visit) {
+  struct relay_agent *agent = visit->agent;
+
+  link_remove(&visit->undialed);
+  if (!visit->dialing)
+    return;
+  visit->dialing = false;
+  agent->dialing--;
+  if (!link_is_empty(&agent->undialed) && !agent->closing)
+    relay__deadline_set(&agent->next_dial, 0);
+}
+
+void relay__serve_next(struct deadline *next_dial) {
+  struct relay_agent *agent =
+      container_of(next_dial, struct relay_agent, next_dial);
+
+  while (!link_is_empty(&agent->undialed) && agent->dialing < DIALS_MAX) {
+    struct visit *visit =
+        container_of(agent->undialed.next, struct visit, undialed);
+
+    link_remove(&visit->undialed);
+    relay__serve_data(visit);
+  }
 }
 
 void relay__serve_data(struct visit *visit) {
@@ -81,6 +111,11 @@ void relay__serve_data(struct visit *visit) {
   if (visit->data != NULL || relay__dial_busy(&visit->data_dial) ||
       agent->session.phase == SESSION_NAMING)
     return;
+  if (agent->tls != NULL && agent->dialing >= DIALS_MAX) {
+    link_remove(&visit->undialed);
+    link_append(&agent->undialed, &visit->undialed);
+    return;
+  }
   relay__wire_begin(&line, WIRE_ACCEPT);
   relay__wire_add(&line, "session", agent->session.id);
   relay__wire_add(&line, "id", visit->id);
@@ -92,6 +127,8 @@ void relay__serve_data(struct visit *visit) {
     err = relay__dial_open_with(&visit->data_dial, line.text, line.length);
   if (err == 0)
     err = relay__session_dial(agent, &visit->data_dial);
+  visit->dialing = err == 0;
+  agent->dialing += err == 0;
   if (err != 0)
     take_side(visit, &visit->data, err, NULL, "data connection");
 }

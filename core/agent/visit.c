@@ -64,6 +64,7 @@ void relay__visit_end(struct visit *visit, int reason, const char *why) {
   if (why != NULL)
     relay__control_reject(agent, visit->id, why);
   close_pair(visit, reason);
+  relay__serve_undial(visit);
   relay__dial_cancel(&visit->data_dial);
   relay__dial_cancel(&visit->target_dial);
   relay__resolve_cancel(visit->target_resolve);

@@ -15,7 +15,7 @@ local h = { sys = sys }
 h.build = os.getenv("RELAY_TEST_BUILD") or "build"
 h.slow = tonumber(os.getenv("RELAY_TEST_SLOW") or "1")
 h.mode = os.getenv("RELAY_TEST_MODE")
-h.modes = h.mode and { h.mode } or { "splice", "copy" }
+h.modes = h.mode and { h.mode } or { "splice", "copy", "tls" }
 h.source = debug.getinfo(1, "S").source:match("^@(.*)tests/lua/") or "./"
 if h.source == "" then
   h.source = "./"
@@ -264,6 +264,44 @@ function h.program(name)
   return h.build .. "/" .. name
 end
 
+-- A tokens file with one token, `test`, and that token. Made once: a relay has
+-- only to read it.
+local trusted
+
+local function trust()
+  if not trusted then
+    local directory = assert(sys.mkdtemp())
+    local path = directory .. "/tokens"
+    local relay = assert(io.popen(("%s token new test --plain --tokens %s")
+      :format(h.program("relay"), path)))
+    trusted = { path = path, token = relay:read("l"), directory = directory }
+    assert(relay:close())
+  end
+  return trusted
+end
+
+function h.forget_trust()
+  if trusted then
+    os.execute("rm -rf " .. trusted.directory)
+  end
+end
+
+h.trust = trust
+
+-- What a mode means: "tls" is tokens, for the programs.
+local function add_mode(name, command, mode)
+  if mode == "tls" and name == "relay" then
+    table.insert(command, "--tokens")
+    table.insert(command, trust().path)
+  elseif mode == "tls" then
+    command.env = command.env or {}
+    command.env.RELAY_TOKEN = command.env.RELAY_TOKEN or trust().token
+  elseif mode then
+    table.insert(command, "--mode")
+    table.insert(command, mode)
+  end
+end
+
 -- Fixed arguments, then those of the options' array part, then the mode.
 local function start_program(name, fixed, options)
   local command = {}
@@ -278,11 +316,7 @@ local function start_program(name, fixed, options)
       table.insert(command, tostring(argument))
     end
   end
-  local mode = options.mode or h.current_mode or h.mode
-  if mode then
-    table.insert(command, "--mode")
-    table.insert(command, mode)
-  end
+  add_mode(name, command, options.mode or h.current_mode or h.mode)
   command.expect = options.expect or 0
   command.name = options.name or name
   return h.start(command)
@@ -394,9 +428,12 @@ function h.echo(to, count)
   socket:close()
 end
 
--- Adds test(mode) to a set of tests once for each mode.
-function h.each_mode(tests, name, test)
-  for _, mode in ipairs(h.modes) do
+-- Adds test(mode) to a set of tests once for each mode; plain_modes are those
+-- in which anybody can be an agent.
+h.plain_modes = h.mode and { h.mode } or { "splice", "copy" }
+
+function h.each_mode(tests, name, test, modes)
+  for _, mode in ipairs(modes or h.modes) do
     tests[name .. "_" .. mode] = function()
       h.current_mode = mode
       test(mode)

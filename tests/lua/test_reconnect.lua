@@ -129,7 +129,7 @@ local function each_end(test)
       h.each_mode(T, ("test_comes_back_after_%s_pool_%d"):format(name, pool),
         function()
           test(ends[name], pool, name)
-        end)
+        end, h.plain_modes) -- what lies between reads the lines
     end
   end
   for _, name in ipairs({ "relay_only", "silence" }) do

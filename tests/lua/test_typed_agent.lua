@@ -80,7 +80,7 @@ h.each_mode(T, "test_typed_into_nc", function()
   end)
   control:close_stdin()
   control:wait()
-end)
+end, h.plain_modes)
 
 -- The shell's lines of the page, which answer PING by themselves.
 function T.test_the_shell_that_answers()
@@ -137,7 +137,7 @@ h.each_mode(T, "test_nothing_is_read_early", function()
   for _, socket in ipairs({ control, visitor, data }) do
     socket:close()
   end
-end)
+end, h.plain_modes)
 
 -- Bytes right after the line, in one segment or cut anywhere in the line.
 h.each_mode(T, "test_bytes_right_after_the_line", function()
@@ -163,6 +163,6 @@ h.each_mode(T, "test_bytes_right_after_the_line", function()
     data:close()
   end
   control:close()
-end)
+end, h.plain_modes)
 
 return T

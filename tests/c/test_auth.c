@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An auth hook and a key: it is asked while the handshake stands still, it
+ * gives a key or has one proven, and whatever it does or fails to do, only a
+ * proven key lets anybody in.
+ */
+#include "host.h"
+#include "net/secret.h"
+#include "relay/private.h"
+
+#include <sys/stat.h>
+
+#define SECRET "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define TOKEN "alice." SECRET
+#define OTHER "alice.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE"
+
+static uint8_t key[SECRET_SIZE], other[SECRET_SIZE];
+static char asked_id[80], gone_owner[80];
+static int asked_known;
+static unsigned proven;
+static uint64_t proven_call, gone_id;
+static void (*on_asked)(struct host *h, uint64_t call);
+
+static int auth(void *data, uint64_t call, const relay_agent_info *agent,
+                const relay_credentials *credentials, relay_verdict *verdict) {
+  struct host *h = data;
+
+  h->auths++;
+  h->call = call;
+  h->agent_id = agent->id;
+  snprintf(asked_id, sizeof(asked_id), "%s",
+           credentials->id != NULL ? credentials->id : "nobody");
+  asked_known = credentials->known;
+  *verdict = h->verdict;
+  if (on_asked != NULL)
+    on_asked(h, call);
+  return 0;
+}
+
+static void note_gone(void *data, const relay_agent_info *agent, int reason) {
+  struct host *h = data;
+
+  h->gones++;
+  h->gone_reason = reason;
+  snprintf(gone_owner, sizeof(gone_owner), "%s", agent->owner);
+  gone_id = agent->id;
+}
+
+static void note_cancel(void *data, uint64_t call) {
+  struct host *h = data;
+
+  h->cancels++;
+  h->cancelled = call;
+}
+
+static void note_proven(void *data, uint64_t call) {
+  (void)data;
+  proven++;
+  proven_call = call;
+}
+
+static void open_host(struct host *h, const char *token) {
+  static const char *const tokens[] = {TOKEN, OTHER};
+  char id[TOKEN_ID_MAX + 1];
+
+  CHECK_INT(0, relay__token_key(tokens[0], id, key));
+  CHECK_INT(0, relay__token_key(tokens[1], id, other));
+  on_asked = NULL;
+  proven = 0;
+  host_prepare(h);
+  h->policy.auth = auth;
+  h->policy.agent_gone = note_gone;
+  h->policy.cancel = note_cancel;
+  h->policy.proven = note_proven;
+  h->options.hook_agent_ms = 60000;
+  h->agent_options.token = token;
+  h->agent_options.name = "test";
+  h->verdict.answer = RELAY_DEFER;
+}
+
+static relay_verdict allow_with(const uint8_t *with) {
+  return (relay_verdict){.size = sizeof(relay_verdict),
+                         .answer = RELAY_ALLOW,
+                         .key = with,
+                         .key_size = SECRET_SIZE};
+}
+
+/* ---- a key ------------------------------------------------------------ */
+
+TEST(a_hook_gives_the_key_at_once) {
+  struct host h;
+
+  open_host(&h, TOKEN);
+  h.verdict = allow_with(key);
+  h.verdict.name = "Alice";
+  host_start(&h);
+  UNTIL(&h, h.established == 1);
+  CHECK_STR("alice", asked_id);
+  CHECK_INT(0, asked_known);
+  CHECK_INT(1, h.auths);
+  host_visit(&h, h.port);
+  host_close_agent(&h);
+  UNTIL(&h, h.gones == 1);
+  CHECK_STR("Alice", gone_owner);
+  CHECK_INT(h.agent_id, gone_id);
+  CHECK_INT(0, h.cancels);
+  host_finish(&h);
+}
+
+TEST(a_hook_gives_the_key_later) {
+  struct host h;
+  relay_verdict allow = allow_with(key);
+  relay_agent_info info;
+
+  open_host(&h, TOKEN);
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  CHECK_INT(0, relay_get_agent(h.relay, h.agent_id, &info));
+  CHECK_STR("127.0.0.1", info.addr);
+  CHECK_INT(0, relay_settle(h.relay, h.call, &allow));
+  CHECK_INT(UV_ENOENT, relay_settle(h.relay, h.call, &allow));
+  UNTIL(&h, h.established == 1);
+  CHECK_INT(0, relay_get_agent(h.relay, h.agent_id, &info));
+  CHECK_INT(h.port, info.port);
+  CHECK_INT(1, h.auths);
+  host_finish(&h);
+  CHECK_INT(1, h.gones);
+}
+
+/* Said yes to, and no key to show for it: it is not let in, and that is told.
+ */
+TEST(a_wrong_key_lets_nobody_in) {
+  struct host h;
+
+  open_host(&h, OTHER);
+  h.verdict = allow_with(key);
+  host_start(&h);
+  UNTIL(&h, h.agent_ends == 1);
+  CHECK_INT(RELAY_EKEY, h.end_error);
+  CHECK_INT(0, h.established);
+  CHECK_INT(1, h.gones);
+  CHECK_INT(RELAY_EKEY, h.gone_reason);
+  host_finish(&h);
+}
+
+TEST(no_key_lets_nobody_in) {
+  for (int i = 0; i < 4; i++) {
+    struct host h;
+    relay_verdict verdicts[] = {allow_with(NULL), allow_with(key),
+                                allow_with(key), allow_with(key)};
+
+    verdicts[0].key_size = 0; /* and there is no tokens file */
+    verdicts[1].key_size = 16;
+    verdicts[2].answer = RELAY_DENY;
+    verdicts[3].answer = RELAY_PICK;
+    open_host(&h, TOKEN);
+    h.verdict = verdicts[i];
+    host_start(&h);
+    UNTIL(&h, h.agent_ends == 1);
+    CHECK_INT(RELAY_EKEY, h.end_error);
+    CHECK_INT(0, h.established);
+    CHECK_INT(i < 2, h.gones);
+    host_finish(&h);
+  }
+}
+
+TEST(a_hook_that_is_late_lets_nobody_in) {
+  struct host h;
+  relay_verdict allow = allow_with(key);
+
+  open_host(&h, TOKEN);
+  h.options.hook_agent_ms = 60;
+  host_start(&h);
+  UNTIL(&h, h.agent_ends == 1);
+  CHECK_INT(RELAY_EKEY, h.end_error);
+  CHECK_INT(1, h.cancels);
+  CHECK_INT(h.call, h.cancelled);
+  CHECK_INT(UV_ENOENT, relay_settle(h.relay, h.call, &allow));
+  CHECK_INT(UV_ENOENT, relay_verify(h.relay, h.call, key, sizeof(key)));
+  CHECK_INT(0, h.gones);
+  host_finish(&h);
+}
+
+/* The handshake's own time stands still while a hook waits. */
+TEST(waiting_costs_no_handshake_time) {
+  struct host h;
+  relay_verdict allow = allow_with(key);
+  uint64_t until;
+
+  open_host(&h, TOKEN);
+  h.options.handshake_ms = 150;
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  for (until = uv_hrtime() + 400000000; uv_hrtime() < until;)
+    host_turn(&h);
+  CHECK_INT(0, relay_settle(h.relay, h.call, &allow));
+  UNTIL(&h, h.established == 1);
+  host_finish(&h);
+}
+
+/* ---- a proof first ---------------------------------------------------- */
+
+TEST(a_hook_has_the_key_proven_and_goes_on) {
+  struct host h;
+  relay_verdict allow = {.size = sizeof(allow)};
+
+  open_host(&h, TOKEN);
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  CHECK_INT(UV_EINVAL, relay_verify(h.relay, h.call, key, 31));
+  CHECK_INT(UV_EINVAL, relay_verify(h.relay, h.call, NULL, 32));
+  CHECK_INT(UV_ENOENT, relay_verify(h.relay, h.call + 1, key, 32));
+  CHECK_INT(0, relay_verify(h.relay, h.call, key, sizeof(key)));
+  CHECK_INT(UV_EALREADY, relay_verify(h.relay, h.call, key, sizeof(key)));
+  UNTIL(&h, proven == 1);
+  CHECK_INT(h.call, proven_call);
+  for (int i = 0; i < 20; i++)
+    host_turn(&h);
+  CHECK_INT(0, h.established);
+  CHECK_INT(0, relay_settle(h.relay, h.call, &allow));
+  UNTIL(&h, h.established == 1);
+  host_visit(&h, h.port);
+  host_finish(&h);
+}
+
+static void verify_now(struct host *h, uint64_t call) {
+  CHECK_INT(0, relay_verify(h->relay, call, key, sizeof(key)));
+  CHECK_INT(UV_EALREADY, relay_verify(h->relay, call, key, sizeof(key)));
+}
+
+TEST(a_key_may_be_given_within_the_hook) {
+  struct host h;
+  relay_verdict allow = {.size = sizeof(allow)};
+
+  open_host(&h, TOKEN);
+  on_asked = verify_now;
+  host_start(&h);
+  UNTIL(&h, proven == 1);
+  CHECK_INT(0, relay_settle(h.relay, h.call, &allow));
+  UNTIL(&h, h.established == 1);
+  host_finish(&h);
+}
+
+/* A yes before the proof is a yes if the proof comes. */
+TEST(settled_before_it_is_proven) {
+  const char *tokens[] = {TOKEN, OTHER};
+
+  for (int i = 0; i < 2; i++) {
+    struct host h;
+    relay_verdict allow = {.size = sizeof(allow)};
+
+    open_host(&h, tokens[i]);
+    host_start(&h);
+    UNTIL(&h, h.auths == 1);
+    CHECK_INT(0, relay_verify(h.relay, h.call, key, sizeof(key)));
+    if (proven == 0 && h.cancels == 0)
+      CHECK_INT(0, relay_settle(h.relay, h.call, &allow));
+    UNTIL(&h, h.established == 1 || h.agent_ends == 1);
+    CHECK_INT(i == 0, h.established);
+    host_finish(&h);
+  }
+}
+
+TEST(a_key_that_is_not_proven_is_cancelled) {
+  struct host h;
+  relay_verdict allow = {.size = sizeof(allow)};
+
+  open_host(&h, OTHER);
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  CHECK_INT(0, relay_verify(h.relay, h.call, key, sizeof(key)));
+  UNTIL(&h, h.agent_ends == 1);
+  CHECK_INT(0, proven);
+  CHECK_INT(1, h.cancels);
+  CHECK_INT(h.call, h.cancelled);
+  CHECK_INT(UV_ENOENT, relay_settle(h.relay, h.call, &allow));
+  CHECK_INT(0, h.gones);
+  host_finish(&h);
+}
+
+/* Proven, and denied all the same: then it is told so, in so many words. */
+TEST(proven_and_denied) {
+  struct host h;
+  relay_verdict deny = {.size = sizeof(deny), .answer = RELAY_DENY};
+
+  open_host(&h, TOKEN);
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  CHECK_INT(0, relay_verify(h.relay, h.call, key, sizeof(key)));
+  UNTIL(&h, proven == 1);
+  CHECK_INT(0, relay_settle(h.relay, h.call, &deny));
+  UNTIL(&h, h.agent_ends == 1);
+  CHECK_INT(RELAY_EDENIED, h.end_error);
+  host_finish(&h);
+}
+
+TEST(late_after_the_proof) {
+  struct host h;
+
+  open_host(&h, TOKEN);
+  h.options.hook_agent_ms = 80;
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  CHECK_INT(0, relay_verify(h.relay, h.call, key, sizeof(key)));
+  UNTIL(&h, h.agent_ends == 1);
+  CHECK_INT(1, proven);
+  CHECK_INT(1, h.cancels);
+  CHECK_INT(RELAY_EDENIED, h.end_error);
+  host_finish(&h);
+}
+
+/* ---- things happen meanwhile ------------------------------------------ */
+
+TEST(one_that_leaves_is_cancelled) {
+  struct host h;
+
+  open_host(&h, TOKEN);
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  host_close_agent(&h);
+  UNTIL(&h, h.cancels == 1);
+  CHECK_INT(h.call, h.cancelled);
+  host_finish(&h);
+}
+
+static void close_it(struct host *h, uint64_t call) {
+  (void)call;
+  host_close_relay(h);
+}
+
+static void close_agent_by_id(struct host *h, uint64_t call) {
+  (void)call;
+  CHECK_INT(0, relay_close_agent(h->relay, h->agent_id, "no"));
+  CHECK_INT(UV_ENOENT, relay_close_agent(h->relay, h->agent_id, "no"));
+}
+
+TEST(a_hook_ends_what_it_is_asked_about) {
+  static const relay_answer answers[] = {RELAY_ALLOW, RELAY_DENY, RELAY_DEFER};
+
+  for (int i = 0; i < 6; i++) {
+    struct host h;
+
+    open_host(&h, TOKEN);
+    h.verdict = allow_with(key);
+    h.verdict.answer = answers[i % 3];
+    on_asked = i < 3 ? close_it : close_agent_by_id;
+    h.agent_options.once = 1;
+    host_start(&h);
+    UNTIL(&h, h.agent_ends == 1);
+    CHECK_INT(0, h.established);
+    CHECK_INT(answers[i % 3] == RELAY_DEFER, h.cancels);
+    host_finish(&h);
+  }
+}
+
+/* While one waits, others come and go. */
+TEST(others_go_on_while_one_waits) {
+  struct host h;
+  relay_agent_options options;
+  relay_agent *waiting;
+  relay_verdict allow = allow_with(key);
+  uint64_t call;
+
+  open_host(&h, TOKEN);
+  h.agent_options.name = "waits";
+  host_start(&h);
+  UNTIL(&h, h.auths == 1);
+  call = h.call;
+  waiting = h.agent;
+  for (int i = 0; i < 100; i++) {
+    char name[16];
+
+    snprintf(name, sizeof(name), "n%d", i);
+    h.verdict = allow_with(key);
+    options = h.agent_options;
+    options.name = name;
+    h.established = 0;
+    CHECK_INT(0, relay_agent_new(&h.agent, &h.loop, &options));
+    UNTIL(&h, h.established == 1);
+    relay_agent_close(h.agent, NULL, NULL);
+  }
+  h.agent = waiting;
+  h.established = 0;
+  UNTIL(&h, h.gones == 100);
+  CHECK_INT(0, relay_settle(h.relay, call, &allow));
+  UNTIL(&h, h.established == 1);
+  h.policy.agent_gone = NULL;
+  host_finish(&h);
+}
+
+/* ---- beside a tokens file --------------------------------------------- */
+
+TEST(the_file_knows_what_the_hook_does_not) {
+  static char path[] = "/tmp/relay-test-auth";
+  relay_token token = {.size = sizeof(token), .id = "alice"};
+  char text[RELAY_TOKEN_SIZE], error[256];
+  relay_answer answers[] = {RELAY_ALLOW, RELAY_ABSTAIN};
+
+  unlink(path);
+  CHECK_INT(0, relay_token_new(path, &token, text, sizeof(text), error,
+                               sizeof(error)));
+  for (int i = 0; i < 2; i++) {
+    struct host h;
+
+    open_host(&h, text);
+    h.options.tokens = path;
+    h.verdict.answer = answers[i];
+    host_start(&h);
+    UNTIL(&h, h.established == 1);
+    CHECK_INT(1, asked_known);
+    host_finish(&h);
+    open_host(&h, TOKEN); /* of the same name, and not in the file */
+    h.options.tokens = path;
+    h.verdict.answer = answers[i];
+    host_start(&h);
+    UNTIL(&h, h.agent_ends == 1);
+    CHECK_INT(RELAY_EKEY, h.end_error);
+    host_finish(&h);
+  }
+  unlink(path);
+}
+
+TEST(what_is_no_token_makes_no_agent) {
+  struct host h;
+
+  open_host(&h, "alice");
+  CHECK_INT(0, relay_new(&h.relay, &h.loop, &h.options));
+  h.agent_options.port = relay_port(h.relay);
+  CHECK_INT(UV_EINVAL, relay_agent_new(&h.agent, &h.loop, &h.agent_options));
+  h.agent_options.token = TOKEN;
+  CHECK_INT(0, relay_agent_new(&h.agent, &h.loop, &h.agent_options));
+  host_finish(&h);
+}
+
+int main(void) {
+  RUN(a_hook_gives_the_key_at_once);
+  RUN(a_hook_gives_the_key_later);
+  RUN(a_wrong_key_lets_nobody_in);
+  RUN(no_key_lets_nobody_in);
+  RUN(a_hook_that_is_late_lets_nobody_in);
+  RUN(waiting_costs_no_handshake_time);
+  RUN(a_hook_has_the_key_proven_and_goes_on);
+  RUN(a_key_may_be_given_within_the_hook);
+  RUN(settled_before_it_is_proven);
+  RUN(a_key_that_is_not_proven_is_cancelled);
+  RUN(proven_and_denied);
+  RUN(late_after_the_proof);
+  RUN(one_that_leaves_is_cancelled);
+  RUN(a_hook_ends_what_it_is_asked_about);
+  RUN(others_go_on_while_one_waits);
+  RUN(the_file_knows_what_the_hook_does_not);
+  RUN(what_is_no_token_makes_no_agent);
+  return check_report();
+}
