@@ -310,6 +310,7 @@ struct policy *relay__lua_policy_new(struct relay_lua *lua) {
   for (i = 0; i < HOOK_COUNT; i++)
     policy->hooks[i] = LUA_NOREF;
   policy->boxes = LUA_NOREF;
+  policy->classes = lua->classes;
   policy->L = lua->state != NULL ? lua->state : lua_newstate(ALLOCATE, policy);
   if (policy->L == NULL) {
     free(policy);

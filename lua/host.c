@@ -94,6 +94,8 @@ void relay__lua_give_back(struct relay_lua *lua) {
     lua_settop(L, 0);
   }
   relay__lua_own(L, NULL);
+  luaL_unref(L, LUA_REGISTRYINDEX, lua->classes.conn.ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, lua->classes.agent.ref);
   luaL_unref(L, LUA_REGISTRYINDEX, lua->hooks_ref);
   luaL_unref(L, LUA_REGISTRYINDEX, lua->loaded_ref);
   luaL_unref(L, LUA_REGISTRYINDEX, lua->state_ref);

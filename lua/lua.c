@@ -170,6 +170,7 @@ static int make(relay_lua_t **out, struct uv_loop_s *loop,
   }
   if (options->script != NULL)
     lua->options.script = lua->script;
+  lua->classes.conn.ref = lua->classes.agent.ref = LUA_NOREF;
   lua->state_ref = lua->hooks_ref = lua->loaded_ref = LUA_NOREF;
   lua->loop = loop;
   lua->queue_end = &lua->queue;

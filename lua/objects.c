@@ -47,7 +47,7 @@ static struct box *push_box(lua_State *L, uint64_t id, bool is_conn) {
   box->id = id;
   box->is_conn = is_conn;
   lua_rawgeti(L, LUA_REGISTRYINDEX,
-              is_conn ? policy->conn_class.ref : policy->agent_class.ref);
+              is_conn ? policy->classes.conn.ref : policy->classes.agent.ref);
   lua_setmetatable(L, -2);
   lua_pushvalue(L, -1);
   lua_rawseti(L, -3, (lua_Integer)id);
@@ -162,7 +162,7 @@ static struct box *test_box(lua_State *L, int index) {
     return NULL;
   meta = lua_topointer(L, -1);
   lua_pop(L, 1);
-  return meta == policy->conn_class.meta || meta == policy->agent_class.meta
+  return meta == policy->classes.conn.meta || meta == policy->classes.agent.meta
              ? box
              : NULL;
 }
@@ -350,11 +350,14 @@ static void make_class(lua_State *L, struct box_class *class, const char *name,
   class->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+/* For the policy that is being set up; for none, in a state of the host's. */
 void relay__lua_open_objects(lua_State *L) {
-  struct policy *policy = relay__lua_policy_of(L);
+  struct relay_lua *lua = relay__lua_owner_of(L);
+  struct box_classes *classes =
+      lua->running != NULL ? &lua->running->classes : &lua->classes;
 
-  make_class(L, &policy->conn_class, CONN, conn_fields, CONN_FIELD_COUNT,
+  make_class(L, &classes->conn, CONN, conn_fields, CONN_FIELD_COUNT,
              relay__lua_conn_methods);
-  make_class(L, &policy->agent_class, AGENT, agent_fields, AGENT_FIELD_COUNT,
+  make_class(L, &classes->agent, AGENT, agent_fields, AGENT_FIELD_COUNT,
              relay__lua_agent_methods);
 }

@@ -159,10 +159,14 @@ struct listen {
 };
 #define LISTENS_MAX 64
 
-/* The metatable of boxes of one kind. */
+/* The metatables of boxes. */
 struct box_class {
   int ref;
   const void *meta;
+};
+struct box_classes {
+  struct box_class conn;
+  struct box_class agent;
 };
 
 /* CPU time of one entry into the script. */
@@ -187,8 +191,7 @@ struct policy {
   int hooks[HOOK_COUNT];
   bool wants_agents; /* its `visitor` has a second parameter */
   int boxes;         /* a table: id to box */
-  struct box_class conn_class;
-  struct box_class agent_class;
+  struct box_classes classes;
   struct task *tasks;
   struct task *idle;
   unsigned idle_count;
@@ -372,6 +375,7 @@ struct relay_lua {
   int state_ref;
   int hooks_ref;  /* the host's table; LUA_NOREF: there is a script */
   int loaded_ref; /* what package.loaded.relay was */
+  struct box_classes classes; /* in the host's state, for all its policies */
   relay_policy table;
   struct policy *policy;  /* in force */
   struct policy *coming;  /* being started */

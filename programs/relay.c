@@ -82,6 +82,8 @@ static void log_event(struct program *self, relay_log_level level,
                              text != NULL ? 1 : 0};
   const relay_policy *policy = self->options.policy;
 
+  if ((int)level < self->log.level)
+    return;
   if (policy == NULL || policy->log == NULL ||
       policy->log(policy->data, &record) == 0)
     cli_log_record(&self->log, &record);

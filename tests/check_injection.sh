@@ -17,7 +17,7 @@ pure='__errno_location _GLOBAL_OFFSET_TABLE_ in6addr_loopback memchr memcmp
   __stack_chk_fail'
 # They fail on what is not open, not there or no clock, and so only by our own
 # fault.
-sure='clock_gettime close closedir readdir unlink'
+sure='clock_gettime close closedir poll readdir unlink'
 # OpenSSL's of that kind.
 ssl='CRYPTO_memcmp ERR_pop_to_mark ERR_set_mark EVP_sha256 OPENSSL_cleanse'
 # OpenSSL's for TLS: test_tls_memory fails each allocation that is made in them,

@@ -167,7 +167,7 @@ int relay__channel_send(struct channel *channel, struct wire_line *line,
     if (count > 0)
       sent = (size_t)count;
     if (sent == line->length)
-      return 0;
+      return watch(channel); /* TLS may have kept some of it */
   }
   /* A dead stream takes it too: its end is told from the loop. */
   err = reserve(channel, line->length - sent);

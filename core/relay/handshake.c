@@ -197,23 +197,32 @@ static void note_speech(struct handshake *handshake) {
 }
 
 /* Where keys are known, a first byte tells whether one is to be proven. */
-static bool begins_tls(const struct handshake *handshake) {
+/* 1: it does; 0: it does not; UV_EAGAIN: that is still to be seen. */
+static int begins_tls(const struct handshake *handshake) {
   unsigned char byte;
+  ssize_t count;
 
-  return handshake->relay->tls != NULL && handshake->proof == NULL &&
-         handshake->length == 0 &&
-         relay__stream_peek(handshake->stream, &byte, 1) == 1 &&
-         byte == TLS_FIRST_BYTE;
+  if (handshake->relay->tls == NULL || handshake->proof != NULL ||
+      handshake->length != 0)
+    return 0;
+  count = relay__stream_peek(handshake->stream, &byte, 1);
+  if (count == UV_EAGAIN)
+    return UV_EAGAIN;
+  return count == 1 && byte == TLS_FIRST_BYTE;
 }
 
 static void on_event(struct stream *stream, int events) {
   struct handshake *handshake = stream->owner;
 
   (void)events;
-  if (begins_tls(handshake)) {
+  switch (begins_tls(handshake)) {
+  case UV_EAGAIN:
+    break;
+  case 1:
     note_speech(handshake);
     relay__proof_start(handshake);
-  } else {
+    break;
+  default:
     relay__handshake_listen(handshake);
   }
 }

@@ -95,7 +95,7 @@ static void enter(struct lease *lease, struct gate *gate, bool share) {
 
   lease->relay = relay;
   lease->gate = gate;
-  gate->shared = share;
+  gate->shared = gate->shared || share;
   relay__deadline_init(&lease->grace, &relay->plane, on_grace_over);
   link_append(&relay->leases, &lease->link);
   link_append(&gate->leases, &lease->gate_link);
@@ -278,30 +278,39 @@ void relay__lease_supersede(struct session *session) {
 
   while ((lease = relay__lease_owned(session)) != NULL) {
     replace_session(lease);
-    if (!lease->ended)
+    if (!lease->ended && lease->session == NULL) /* else a hook let one in */
       relay__lease_end(lease, RELAY_EREPLACED, false);
     if (session->ended)
       return;
   }
 }
 
+/* Whether a hook has ended one of the two: then they do not come together. */
+static bool are_parted(struct lease *lease, struct session *session) {
+  if (!lease->ended && !session->ended)
+    return false;
+  if (!lease->ended && lease->session == NULL)
+    relay__lease_detach(lease);
+  if (!session->ended)
+    relay__session_end(session, RELAY_EGONE, NULL);
+  return true;
+}
+
 void relay__lease_attach(struct lease *lease, struct session *session) {
-  if (lease->session != NULL) {
+  bool is_taken;
+
+  do { /* a hook may let yet another in, which takes it up */
+    is_taken = lease->session != NULL;
     replace_session(lease);
-    if (session->ended) { /* by agent_gone of the old one */
-      if (!lease->ended)
-        relay__lease_detach(lease);
+    if (are_parted(lease, session))
       return;
-    }
-    relay__gate_each_visitor(lease->gate, recall_visitor, lease);
-  }
-  if (session->resume[0] == '\0')
-    relay__gate_each_visitor(lease->gate, end_joined, lease);
-  if (session->ended) {
-    if (!lease->ended)
-      relay__lease_detach(lease);
-    return;
-  }
+    if (is_taken)
+      relay__gate_each_visitor(lease->gate, recall_visitor, lease);
+    if (session->resume[0] == '\0')
+      relay__gate_each_visitor(lease->gate, end_joined, lease);
+    if (are_parted(lease, session))
+      return;
+  } while (lease->session != NULL);
   renew_ticket(lease, session);
   relay__deadline_clear(&lease->grace);
   lease->session = session;

@@ -192,9 +192,6 @@ struct session {
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
   const char *token_id; /* what it has proven; NULL: nothing */
-  bool bound; /* its data connections have to prove what follows from `key` */
-  bool plain; /* on a plain connection, by a mac */
-  uint8_t key[SECRET_SIZE];
   struct question question;
   unsigned attempt;      /* of allocate */
   struct stream *stream; /* until the channel has it */
@@ -206,20 +203,23 @@ struct session {
   uint64_t heard_ms;
   uint64_t heard_lines;
   uint64_t pings;
-  bool admitted; /* let in by auth: agent_gone will be told */
-  bool ended;
-  struct link waiting; /* pooled data connections */
-  unsigned waiting_count;
+  struct link waiting;   /* pooled data connections */
   uint64_t waiting_last; /* highest n of a WAIT, and the 64 before it */
   uint64_t waiting_seen;
+  unsigned waiting_count;
   unsigned pool; /* granted */
+  bool admitted; /* let in by auth: agent_gone will be told */
+  bool ended;
+  bool bound; /* its data connections have to prove what follows from `key` */
+  bool plain; /* on a plain connection, by a mac */
+  bool want_plain; /* said LISTEN */
+  uint8_t key[SECRET_SIZE];
 
   char token_text[TOKEN_ID_MAX + 1];
   char owner[NAME_MAX_LENGTH + 1];
 
   /* What LISTEN said. */
   unsigned want_port;
-  bool want_plain;
   char name[NAME_MAX_LENGTH + 1];
   char dialed[HOST_MAX_LENGTH + 1];
   char resume[WIRE_ID_LENGTH + 1];

@@ -79,7 +79,7 @@ void relay__session_end(struct session *session, int reason, const char *text) {
   }
   session->lease = NULL;
   relay__deadline_close(&session->deadline, relay__session_free);
-  if (lease == NULL)
+  if (lease == NULL || lease->session != session) /* a hook gave it away */
     return;
   if (reason == RELAY_EDENIED)
     relay__lease_end(lease, reason, false);
@@ -126,7 +126,8 @@ static void on_bye(struct session *session,
   session->lease = NULL;
   lease->session = NULL;
   relay__session_end(session, UV_EOF, reason != NULL ? reason : "bye");
-  relay__lease_end(lease, RELAY_EGONE, true);
+  if (lease->session == NULL) /* else a hook has let another take it up */
+    relay__lease_end(lease, RELAY_EGONE, true);
 }
 
 static void on_line(struct channel *channel,

@@ -202,6 +202,11 @@ static int restore_line(struct relay *relay, const char *name,
       relay__wire_get_number(message, "port", 65535, &port) != 1 || port == 0)
     return RELAY_EPROTO;
   kept.port = (unsigned)port;
+  if (kept.token != NULL && relay->tokens != NULL &&
+      (relay__trust_token(relay, kept.token) != NULL
+           ? relay__trust_refusal(relay, kept.token) != NULL
+           : relay->policy.auth == NULL))
+    return RELAY_EDENIED; /* nobody can come back to it */
   return relay__lease_restore(relay, &kept);
 }
 

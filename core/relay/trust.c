@@ -76,8 +76,30 @@ static void end_lease(struct lease *lease, const struct tokens *former) {
 
 /* A hook that is told of one may end any other, so the lists are turned round,
    one at a time. */
+/* Those that prove a key, or have, and have not said what they want. */
+static void sweep_handshakes(struct relay *relay, const struct tokens *former) {
+  uint64_t count = 0;
+
+  link_each(&relay->handshakes, link, next) {
+    count++;
+  }
+  while (count-- > 0 && !link_is_empty(&relay->handshakes)) {
+    struct handshake *handshake =
+        container_of(relay->handshakes.next, struct handshake, link);
+    const struct proof *proof = handshake->proof;
+
+    link_remove(&handshake->link);
+    link_append(&relay->handshakes, &handshake->link);
+    if (proof != NULL && proof->claim == CLAIM_TOKEN &&
+        judge(relay, former, proof->token_id) != NULL)
+      relay__handshake_end(handshake);
+  }
+}
+
 static void sweep(struct relay *relay, const struct tokens *former) {
   uint64_t count = relay->stats.agents;
+
+  sweep_handshakes(relay, former);
 
   while (count-- > 0 && !link_is_empty(&relay->sessions)) {
     struct session *session =

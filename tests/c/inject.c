@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/hmac.h>
+#include <relay/base.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +61,7 @@ const char *inject_fault_name(int fault) {
   return fault == INJECT_SHORT  ? "one byte"
          : fault == INJECT_TORN ? "one byte, no memory"
          : fault == INJECT_FULL ? "no byte, no memory"
-                                : uv_err_name(-fault);
+                                : relay_error_name(-fault);
 }
 
 void inject_arm(enum inject_function function, unsigned nth, int fault) {
