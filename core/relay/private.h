@@ -183,9 +183,6 @@ struct session {
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
   const char *token_id; /* what it has proven; NULL: nothing */
-  bool bound; /* its data connections have to prove what follows from `key` */
-  bool plain; /* on a plain connection, by a mac */
-  uint8_t key[SECRET_SIZE];
   struct question question;
   unsigned attempt;      /* of allocate */
   struct stream *stream; /* until the channel has it */
@@ -197,7 +194,10 @@ struct session {
   uint64_t heard_ms;
   uint64_t heard_lines;
   uint64_t pings;
-  bool admitted; /* let in by auth: agent_gone will be told */
+  bool admitted;   /* let in by auth: agent_gone will be told */
+  bool bound;      /* data connections have to prove what follows from `key` */
+  bool plain;      /* on plain connections, by a mac */
+  bool want_plain; /* says LISTEN */
   bool ended;
   struct link waiting; /* pooled data connections */
   unsigned waiting_count;
@@ -205,12 +205,12 @@ struct session {
   uint64_t waiting_seen;
   unsigned pool; /* granted */
 
+  uint8_t key[SECRET_SIZE];
   char token_text[TOKEN_ID_MAX + 1];
   char owner[NAME_MAX_LENGTH + 1];
 
   /* What LISTEN said. */
   unsigned want_port;
-  bool want_plain;
   char name[NAME_MAX_LENGTH + 1];
   char dialed[HOST_MAX_LENGTH + 1];
   char resume[WIRE_ID_LENGTH + 1];
