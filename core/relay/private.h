@@ -214,7 +214,6 @@ struct session {
   bool plain; /* on a plain connection, by a mac */
   bool want_plain; /* said LISTEN */
   uint8_t key[SECRET_SIZE];
-
   char token_text[TOKEN_ID_MAX + 1];
   char owner[NAME_MAX_LENGTH + 1];
 

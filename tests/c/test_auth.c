@@ -144,17 +144,18 @@ TEST(a_wrong_key_lets_nobody_in) {
 }
 
 TEST(no_key_lets_nobody_in) {
+  static const relay_answer answers[] = {RELAY_ALLOW, RELAY_ALLOW, RELAY_DENY,
+                                         RELAY_PICK};
+  /* None, and there is no tokens file; one of half the size. */
+  static const unsigned sizes[] = {0, 16, SECRET_SIZE, SECRET_SIZE};
+
   for (int i = 0; i < 4; i++) {
     struct host h;
-    relay_verdict verdicts[] = {allow_with(NULL), allow_with(key),
-                                allow_with(key), allow_with(key)};
 
-    verdicts[0].key_size = 0; /* and there is no tokens file */
-    verdicts[1].key_size = 16;
-    verdicts[2].answer = RELAY_DENY;
-    verdicts[3].answer = RELAY_PICK;
     open_host(&h, TOKEN);
-    h.verdict = verdicts[i];
+    h.verdict = allow_with(sizes[i] != 0 ? key : NULL);
+    h.verdict.key_size = sizes[i];
+    h.verdict.answer = answers[i];
     host_start(&h);
     UNTIL(&h, h.agent_ends == 1);
     CHECK_INT(RELAY_EKEY, h.end_error);

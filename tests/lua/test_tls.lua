@@ -273,6 +273,23 @@ function T.test_an_agent_by_hand()
   relay:wait_log("visitor closed")
 end
 
+-- What docs/protocol.md says to type, with a token and nothing else.
+function T.test_an_agent_by_hand_as_documented()
+  h.need("openssl", "base64", "od")
+  local file, tokens = make_tokens({ "alice" })
+  local relay = h.start_relay({ "--tokens", file })
+  local page = h.read_file(h.source .. "docs/protocol.md")
+  local script = page:match("### An agent by hand, with a token\n.-```sh\n" ..
+    "(.-)```"):gsub("localhost:8080", "127.0.0.1:" .. relay.port)
+  local hand = h.start({ "sh", "-c", script, stdin = "pipe",
+    env = { ID = "alice", SECRET = secret_of(tokens.alice) } })
+  hand:wait_line("Keying material: %x+")
+  hand:write("RELAY/1 LISTEN\n")
+  lu.assertStrContains(hand:wait_line("^OK .*$"), "data=tls")
+  hand:write("BYE\n")
+  hand:wait()
+end
+
 function T.test_a_stolen_id_is_worth_nothing()
   local relay, alice, bob = two_agents()
   local visitor = h.connect(alice)

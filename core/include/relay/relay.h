@@ -95,10 +95,10 @@ typedef struct relay_verdict {
   const char *host; /* allocate: what the agent is told; NULL: the default */
   int share;        /* allocate: others may hold this port too */
   size_t need;
-  const void *key; /* auth, of an id: the key it has to prove; copied. NULL:
-                      that of the tokens file */
-  size_t key_size; /* RELAY_KEY_SIZE */
-  int plain;       /* auth: it may ask for data=plain */
+  const void *key;   /* auth, of an id: the key it has to prove; copied. NULL:
+                        that of the tokens file */
+  unsigned key_size; /* RELAY_KEY_SIZE */
+  int plain;         /* auth: it may ask for data=plain */
 } relay_verdict;
 
 /*
