@@ -67,10 +67,10 @@ static int cred_verify(lua_State *L) {
   struct task *task;
   int err;
 
-  read_key(L, 2, key);
   task = relay__lua_wait_begin(L, "cred:verify");
   if (task->call != call)
     return luaL_error(L, "cred:verify is for the hook that was given it");
+  read_key(L, 2, key);
   err = relay_verify(task->policy->lua->relay, call, key, sizeof(key));
   memset(key, 0, sizeof(key));
   if (err != 0)

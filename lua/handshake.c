@@ -34,6 +34,8 @@ struct options {
 static const char *string_at(lua_State *L, int index, const char *name) {
   if (lua_getfield(L, index, name) != LUA_TNIL && !lua_isstring(L, -1))
     luaL_error(L, WHAT ": '%s' must be a string", name);
+  if (lua_isstring(L, -1) && strlen(lua_tostring(L, -1)) != lua_rawlen(L, -1))
+    luaL_error(L, WHAT ": '%s' holds a zero byte", name);
   return lua_tostring(L, -1); /* kept by the table */
 }
 

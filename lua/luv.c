@@ -72,8 +72,13 @@ int relay__lua_luv_call(lua_State *L, int count, int results, int flags) {
 
   (void)results; /* it never wants any */
   (void)flags;
+  if (luv == NULL) { /* its own finalizers run: nobody is called any more */
+    lua_pop(L, count + 1);
+    return 0;
+  }
   luv->again = true;
-  if (!luv->turning)
+  /* luv itself calls back on the main state; a walk comes on the task's own. */
+  if (!luv->turning || L != policy->L)
     call_in_place(L, policy, count);
   else if (luv->closing)
     lua_pop(L, count + 1);

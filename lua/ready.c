@@ -126,14 +126,26 @@ static void on_watch_closed(uv_handle_t *handle) {
   free(watch);
 }
 
+static void on_wait_end(void *wait, bool killed);
+
+/* Who waits is woken, and has no say any more in what becomes of the socket:
+   it may be opened again before that. */
+static void let_go(struct slot *slot) {
+  struct task *task = slot->task;
+
+  if (task == NULL)
+    return;
+  if (task->on_wait_end == on_wait_end)
+    task->on_wait_end = NULL;
+  relay__lua_task_sleep(task, 0);
+  relay__lua_socket_unwatch(slot);
+}
+
 void relay__lua_socket_forget(struct socket *s) {
   int i;
 
-  for (i = SIDE_READ; i <= SIDE_WRITE; i++) {
-    if (s->slots[i].task != NULL)
-      relay__lua_task_sleep(s->slots[i].task, 0);
-    relay__lua_socket_unwatch(&s->slots[i]);
-  }
+  for (i = SIDE_READ; i <= SIDE_WRITE; i++)
+    let_go(&s->slots[i]);
   if (s->watch == NULL)
     return;
   s->watch->socket = NULL;

@@ -339,6 +339,8 @@ static void push_class(lua_State *L, const char *kind) {
     lua_setfield(L, -2, "__index");
     lua_pushstring(L, name);
     lua_setfield(L, -2, "__name");
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__metatable"); /* its finalizer stays ours */
     lua_pushstring(L, kind);
     lua_rawsetp(L, -2, &kind_key);
     lua_pushvalue(L, -1);

@@ -156,6 +156,8 @@ for name, case in pairs({
   endless_loop = { "while true do end", "of CPU time" },
   endless_in_pcall = { [[while true do pcall(function()
     while true do end end) end]], "of CPU time" },
+  endless_walk = { "while true do uv.walk(function() end) end",
+    "of CPU time" },
   memory_bomb = { [[local t = {}
     while true do t[#t + 1] = ('x'):rep(1e6) .. #t end]],
     "not enough memory", { "--script-budget", "2s" } },
