@@ -15,7 +15,7 @@ pure='__errno_location _GLOBAL_OFFSET_TABLE_ in6addr_loopback memchr memcmp
   memcpy memmove memset snprintf strchr strcmp strcspn strlen strncmp strrchr
   strstr inet_ntop inet_pton gmtime_r __stack_chk_fail'
 # They fail on what is not open or no clock, and so only by our own fault.
-sure='clock_gettime close closedir readdir'
+sure='clock_gettime close closedir poll readdir'
 # libuv's own: without a result, or only wrong if called wrongly.
 uv='uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active uv_now
   uv_poll_stop uv_timer_init uv_timer_start uv_timer_stop uv_update_time'
