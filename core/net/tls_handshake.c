@@ -14,6 +14,13 @@
 /* What OpenSSL calls an alert that came: this and the alert's number. */
 #define REASON_ALERT SSL_AD_REASON_OFFSET
 
+/* Alerts by which a peer refuses a key: what OpenSSL says, and what others may.
+   Any other is about something else, its own want of memory for one. */
+static bool refuses_key(int alert) {
+  return alert == SSL_AD_ILLEGAL_PARAMETER || alert == SSL_AD_DECRYPT_ERROR ||
+         alert == SSL_AD_ACCESS_DENIED || alert == SSL_AD_UNKNOWN_PSK_IDENTITY;
+}
+
 /* Why the handshake failed: what the peer said, or what it did not say. */
 static int find_failure(const struct tls *tls) {
   int reason = ERR_GET_REASON(ERR_peek_error());
@@ -22,7 +29,8 @@ static int find_failure(const struct tls *tls) {
     return tls->stream->error;
   if (reason == ERR_R_MALLOC_FAILURE)
     return UV_ENOMEM;
-  if (reason >= REASON_ALERT || reason == SSL_R_BINDER_DOES_NOT_VERIFY)
+  if (refuses_key(reason - REASON_ALERT) ||
+      reason == SSL_R_BINDER_DOES_NOT_VERIFY)
     return RELAY_EKEY;
   return RELAY_ETLS;
 }

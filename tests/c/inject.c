@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <openssl/hmac.h>
 #include <relay/base.h>
 #include <stdarg.h>
@@ -357,6 +358,27 @@ WRAP(int, rename, const char *from, const char *to) {
 }
 
 /* ---- OpenSSL ---------------------------------------------------------- */
+
+static void *openssl_malloc(size_t size, const char *file, int line) {
+  (void)file, (void)line;
+  return fails(INJECT_openssl) ? NULL : __real_malloc(size);
+}
+
+static void *openssl_realloc(void *block, size_t size, const char *file,
+                             int line) {
+  (void)file, (void)line;
+  return fails(INJECT_openssl) ? NULL : __real_realloc(block, size);
+}
+
+static void openssl_free(void *block, const char *file, int line) {
+  (void)file, (void)line;
+  __real_free(block);
+}
+
+bool inject_openssl(void) {
+  return CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc,
+                                  openssl_free) == 1;
+}
 
 WRAP(unsigned char *, HMAC, const EVP_MD *kind, const void *key, int key_size,
      const unsigned char *bytes, size_t count, unsigned char *digest,

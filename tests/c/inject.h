@@ -22,8 +22,9 @@
 #define INJECT_FULL (-3)
 
 /* X(function, its likely errors, ended by 0). A name here is one in the list
-   of test_inject.cmake. */
+   of test_inject.cmake, but for `openssl`: whatever OpenSSL allocates. */
 #define INJECT_MAP(X)                                                          \
+  X(openssl, ENOMEM)                                                           \
   X(malloc, ENOMEM)                                                            \
   X(calloc, ENOMEM)                                                            \
   X(strdup, ENOMEM)                                                            \
@@ -89,6 +90,9 @@ void inject_arm(enum inject_function function, unsigned nth, int fault);
 bool inject_disarm(void);
 /* Calls counted since it was armed. */
 unsigned inject_calls(void);
+
+/* Leads OpenSSL's allocations through here; before anything else of it. */
+bool inject_openssl(void);
 
 void inject_enter(void);
 void inject_leave(void);
