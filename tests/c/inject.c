@@ -58,10 +58,13 @@ const int *inject_faults(enum inject_function function) {
 }
 
 const char *inject_fault_name(int fault) {
+  static char name[64];
+
+  if (fault >= 0)
+    return uv_err_name_r(-fault, name, sizeof(name));
   return fault == INJECT_SHORT  ? "one byte"
          : fault == INJECT_TORN ? "one byte, no memory"
-         : fault == INJECT_FULL ? "no byte, no memory"
-                                : uv_err_name(-fault);
+                                : "no byte, no memory";
 }
 
 void inject_arm(enum inject_function function, unsigned nth, int fault) {
