@@ -8,6 +8,7 @@ local lu = require("luaunit")
 
 local cases = {}
 
+local STRESSED <const> = (os.getenv("RELAY_TEST_STRESSED") or "") ~= ""
 local FAILED = "a policy hook failed or took too long"
 
 -- What a case is made of: `load` takes the text of a script; `clean` cuts the
@@ -24,7 +25,11 @@ local function make_scene(T, directory)
     return T.load(scene.path, options)
   end
   function scene.clean(text)
-    return (text:gsub(directory:gsub("%p", "%%%0") .. "/", ""))
+    text = text:gsub(directory:gsub("%p", "%%%0") .. "/", "")
+    if STRESSED then -- where the collector's time is allowed for
+      text = text:gsub("more than 220 ms of CPU", "more than 20 ms of CPU")
+    end
+    return text
   end
   -- Verdicts as they are compared.
   function scene.plain(verdict)
