@@ -41,7 +41,7 @@ int relay__tls_flush(struct tls *tls) {
   if (tls->out_length == 0)
     return 0;
   count = relay__stream_send_raw(tls->stream, tls->out + tls->out_start,
-                                 tls->out_length);
+                                 tls->out_length, false);
   if (count < 0)
     return (int)count;
   tls->out_start += (size_t)count;
@@ -61,7 +61,7 @@ static int on_bio_write(BIO *bio, const char *bytes, size_t size,
 
   BIO_clear_retry_flags(bio);
   if (tls->out_length == 0 && tls->phase != TLS_SHAKING)
-    count = relay__stream_send_raw(tls->stream, bytes, size);
+    count = relay__stream_send_raw(tls->stream, bytes, size, tls->more);
   if (count < 0 && count != UV_EAGAIN)
     return 0;
   sent = count > 0 ? (size_t)count : 0;
@@ -277,6 +277,7 @@ ssize_t relay__tls_send(struct tls *tls, const void *bytes, size_t size) {
   while (taken < size && tls->out_length == 0) {
     size_t step = size - taken < RECORD_BYTES ? size - taken : RECORD_BYTES;
 
+    tls->more = taken + step < size;
     if (!SSL_write_ex(tls->ssl, (const char *)bytes + taken, step, &count)) {
       /* A dead socket, or no memory; what came before can still be read. */
       relay__stream_cut(tls->stream, UV_ENOMEM);
@@ -285,6 +286,7 @@ ssize_t relay__tls_send(struct tls *tls, const void *bytes, size_t size) {
     }
     taken += count;
   }
+  tls->more = false;
   ERR_clear_error();
   return taken != 0 ? (ssize_t)taken : err;
 }

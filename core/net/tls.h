@@ -50,6 +50,7 @@ struct tls {
   bool settled; /* `key` is the one to be proven */
   bool drained; /* nothing is left inside that poll would not tell */
   bool closed;  /* our close_notify is made */
+  bool more;    /* another record follows the one being made */
   int asked;    /* events the owner waits for */
   struct deadline kick;
   char *out; /* records that the socket has not taken; NULL: none */

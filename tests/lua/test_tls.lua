@@ -234,6 +234,102 @@ function T.test_other_tls_clients()
   keyed.agent(relay, "alice", key)
 end
 
+-- The first bytes an agent with this token sends.
+local function hello_of(token)
+  local listener = assert(sys.listen())
+  local agent = h.start_echoserver(listener:port(), { wait = false,
+    expect = "any", env = { RELAY_TOKEN = token } })
+  local socket = assert(listener:accept())
+  local hello = socket:recv()
+  agent:kill("KILL")
+  socket:close()
+  listener:close()
+  return hello
+end
+
+-- One clock for all of it, and one byte is no reason to wait longer.
+function T.test_a_slow_handshake_is_cut()
+  local file, tokens = make_tokens({ "alice" })
+  local relay = h.start_relay({ "--tokens", file, "--penalties", "off",
+    "--handshake", "700ms" })
+  local hello, slow = hello_of(tokens.alice), {}
+  for i = 1, 50 do
+    slow[i] = h.connect(relay)
+  end
+  local began, sent = sys.now(), 0
+  repeat
+    sent = sent + 1
+    for _, socket in ipairs(slow) do
+      socket:try_send(hello:sub(sent, sent))
+    end
+    sys.sleep(0.05)
+  until #sys.poll(slow, "r", 0) == #slow or sent == #hello
+  lu.assertTrue(sys.now() - began >= 0.65, "cut early")
+  lu.assertTrue(sent < #hello, "never cut")
+  for _, socket in ipairs(slow) do
+    lu.assertEquals((socket:recv_all()), "")
+    socket:close()
+  end
+  relay:wait_log('reason="its TLS handshake did not end in time"')
+end
+
+-- Whoever tries keys waits for each answer; behind the same address somebody
+-- who has one does not.
+function T.test_a_proven_key_is_let_in_among_wrong_ones()
+  local file, tokens = make_tokens({ "alice" })
+  local relay = h.start_relay({ "--tokens", file })
+  local hello = hello_of("alice." .. ("A"):rep(43))
+  local function try()
+    local socket = h.connect(relay)
+    local at = sys.now()
+    socket:send(hello)
+    local answer, how = socket:recv_all(h.seconds(10))
+    socket:close()
+    return sys.now() - at, answer, how
+  end
+  local first, answer = try()
+  lu.assertEquals(#answer, 7) -- an alert
+  local last, how
+  for _ = 1, 10 do
+    last, answer, how = try()
+    lu.assertTrue(#answer == 7 or answer == "" and how == "reset")
+  end
+  lu.assertTrue(last > first + 0.05, "no later than the first")
+  for _ = 1, 12 do -- until there is no answer at all
+    sys.connect("127.0.0.1", relay.port):close()
+    local socket = h.connect(relay)
+    socket:send(hello)
+    socket:close()
+  end
+  local began = sys.now()
+  local agent = h.start_echoserver(relay,
+    { env = { RELAY_TOKEN = tokens.alice } })
+  lu.assertTrue(sys.now() - began < h.seconds(1))
+  h.echo(agent, 10000)
+  -- And with that the address is no suspect any more.
+  lu.assertTrue(try() < h.seconds(0.05))
+end
+
+-- More visitors at once than the relay bears strangers: their data connections
+-- take turns. (To the relay, one is a stranger a little longer than to itself.)
+function T.test_a_crowd_takes_turns()
+  local file, tokens = make_tokens({ "alice" })
+  local relay = h.start_relay({ "--tokens", file, "--max-unproven", 200,
+    "--max-unproven-per-source", 150 })
+  local agent = h.start_echoserver(relay, { "--pool", 0,
+    env = { RELAY_TOKEN = tokens.alice } })
+  local ends = {}
+  for i = 1, 400 do
+    ends[i] = { h.connect(agent), send = 1000 + i, recv = 1000 + i,
+      fin = true, eof = true }
+  end
+  h.pump(ends)
+  for _, one in ipairs(ends) do
+    one[1]:close()
+  end
+  lu.assertNotStrContains(relay:log(), "refused")
+end
+
 -- ---- what is another's ------------------------------------------------------
 
 -- A relay with two agents of their own tokens.
