@@ -45,9 +45,22 @@ void relay__lua_own(lua_State *L, struct relay_lua *lua) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &owner);
 }
 
+static lua_Alloc allocator(void);
+
+/* A state of ours is told by its allocator, which has the policy: asked for all
+   the time, and a look into the registry costs more. */
+static struct policy *policy_of_own(lua_State *L) {
+  void *data;
+
+  return lua_getallocf(L, &data) == allocator() ? data : NULL;
+}
+
 struct relay_lua *relay__lua_owner_of(lua_State *L) {
+  const struct policy *policy = policy_of_own(L);
   struct relay_lua *lua;
 
+  if (policy != NULL)
+    return policy->lua;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &owner);
   lua = lua_touserdata(L, -1);
   lua_pop(L, 1);
@@ -55,8 +68,12 @@ struct relay_lua *relay__lua_owner_of(lua_State *L) {
 }
 
 struct policy *relay__lua_policy_of(lua_State *L) {
-  struct relay_lua *lua = relay__lua_owner_of(L);
+  struct policy *policy = policy_of_own(L);
+  struct relay_lua *lua;
 
+  if (policy != NULL)
+    return policy;
+  lua = relay__lua_owner_of(L);
   if (lua != NULL && lua->running != NULL)
     return lua->running;
   if (lua != NULL && lua->policy != NULL)
@@ -132,6 +149,10 @@ static void *allocate_stressed(void *data, void *block, size_t old_size,
 #ifndef CLOCK_MONOTONIC_RAW
 #define CLOCK_MONOTONIC_RAW CLOCK_MONOTONIC
 #endif
+
+static lua_Alloc allocator(void) {
+  return ALLOCATE;
+}
 
 static uint64_t read_clock(clockid_t clock) {
   struct timespec now;
