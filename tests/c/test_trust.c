@@ -127,17 +127,27 @@ static bool can_connect(unsigned port) {
   return can;
 }
 
-/* A port that was free a moment ago, not below 1024. */
+/* A port nobody listens on, and none that the kernel hands out by itself: one
+   of those could be somebody's before it is asked for. */
 static unsigned free_port(void) {
   struct sockaddr_in to = {.sin_family = AF_INET,
-                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t length = sizeof(to);
-  int fd = socket(AF_INET, SOCK_STREAM, 0);
+                           .sin_addr.s_addr = htonl(INADDR_ANY)};
+  static unsigned seed;
+  unsigned port = 0;
+  int fd, tries;
 
-  CHECK_INT(0, bind(fd, (struct sockaddr *)&to, sizeof(to)));
-  CHECK_INT(0, getsockname(fd, (struct sockaddr *)&to, &length));
-  close(fd);
-  return ntohs(to.sin_port);
+  if (seed == 0)
+    seed = (unsigned)getpid();
+  for (tries = 0; port == 0 && tries < 100; tries++) {
+    seed = seed * 1103515245u + 12345u;
+    to.sin_port = htons((uint16_t)(12000 + (seed >> 8) % 19000));
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
+      port = ntohs(to.sin_port);
+    close(fd);
+  }
+  CHECK(port != 0);
+  return port;
 }
 
 /* ---- who -------------------------------------------------------------- */
