@@ -425,5 +425,6 @@ __attribute__((visibility("default"))) int luaopen_sys(lua_State *L) {
   sys_open_socket(L);
   sys_open_process(L);
   sys_open_pump(L);
+  sys_open_netns(L);
   return 1;
 }
