@@ -27,10 +27,12 @@ local function lay(from, to, name, address, others)
   end
 end
 
-local function with(list, extra)
-  local copy = { table.unpack(list or {}) }
-  for key, value in pairs(extra) do
-    copy[key] = value
+local function with(options, extra)
+  local copy = {}
+  for _, list in ipairs({ options or {}, extra }) do
+    for key, value in pairs(list) do
+      copy[key] = value
+    end
   end
   return copy
 end
@@ -54,7 +56,7 @@ end
 
 function Machines:visit(options)
   return self.outside:call(h.connect, self.agent.port,
-    with(nil, { host = FRONT, table.unpack(options or {}) }))
+    with(options, { host = FRONT }))
 end
 
 -- A visitor and the end of it at the service.
@@ -65,6 +67,20 @@ function Machines:join(options)
     error("the visitor did not come through: " .. why, 2)
   end
   return visitor, served
+end
+
+-- Ends for the pump: so many streams both ways at once, no two of them alike.
+function Machines:streams(count, bytes)
+  local ends = {}
+  for i = 1, count do
+    local visitor, served = self:join()
+    local out, back = 2 * i, 2 * i + 1
+    table.insert(ends, { visitor, send = bytes, send_seed = out, fin = true,
+      recv = bytes, recv_seed = back, eof = true })
+    table.insert(ends, { served, send = bytes, send_seed = back, fin = true,
+      recv = bytes, recv_seed = out, eof = true })
+  end
+  return ends
 end
 
 -- The agent's cable is drawn at its end, and put back.
@@ -108,25 +124,22 @@ function Machines:each_end(name, ...)
   return results
 end
 
--- What the sockets of a machine hold of connections: {received=, queued=}, the
--- most of one of them and of all, in bytes of the kernel's memory.
-local function memory_of(space)
+-- What the relay's own sockets hold, as it is alone on its machine: the most
+-- of one, {received=, queued=} in bytes of the kernel's memory and {unsent=} of
+-- the stream; and how much all have of the kernel's memory.
+function Machines:relay_memory()
   h.need("ss")
-  local most, all = { received = 0, queued = 0 }, { received = 0, queued = 0 }
-  for received, queued in space:run("ss", "-Htanm"):gmatch(
-    "skmem:%(r(%d+),rb%d+,t%d+,tb%d+,f%d+,w(%d+)") do
-    for key, value in pairs({ received = received, queued = queued }) do
-      value = math.tointeger(value)
-      most[key] = math.max(most[key], value)
-      all[key] = all[key] + value
+  local most, all = { received = 0, queued = 0, unsent = 0 }, 0
+  local text = self.middle:run("ss", "-HOtanmi")
+  for received, queued, rest in text:gmatch(
+    "skmem:%(r(%d+),rb%d+,t%d+,tb%d+,f%d+,w(%d+)([^\n]*)") do
+    all = all + received + queued
+    for key, value in pairs({ received = received, queued = queued,
+        unsent = rest:match(" notsent:(%d+)") or 0 }) do
+      most[key] = math.max(most[key], math.tointeger(value))
     end
   end
   return most, all
-end
-
--- Of the relay's own, as it is alone on its machine.
-function Machines:relay_memory()
-  return memory_of(self.middle)
 end
 
 return machines
