@@ -89,7 +89,7 @@ function Space:lose(name, percent)
     ("numgen random mod 100 < %d "):format(percent) or ""
   h.need("nft")
   self:run("nft", ("table inet loss-%s { chain input { " ..
-    "type filter hook input priority 0; iifname %s %scounter drop; }; }")
+    "type filter hook prerouting priority 0; iifname %s %scounter drop; }; }")
     :format(name, name, some))
 end
 
