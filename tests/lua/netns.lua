@@ -70,6 +70,9 @@ end
 
 -- Joins two by a veth link: `name` in each, with these addresses ("A/24").
 function Space:link(other, name, address, others)
+  if h.sys.uid() ~= 0 then
+    h.skip("only root can join two network namespaces")
+  end
   self:run("ip", "link", "add", name, "type", "veth", "peer", "name", name,
     "netns", tostring(other.holder:pid()))
   for space, own in pairs({ [self] = address, [other] = others }) do
