@@ -21,6 +21,9 @@ end
 local COUNT <const> = full and 100000 or 4000
 local OPEN_MAX <const> = 400 -- of the flood, at a time
 local LIVE <const> = 8
+local POOL <const> = 4
+-- Both listeners, the control connection, and those ahead of need.
+local RESTING <const> = 3 + POOL
 
 -- Live pairs that compare all they have, in a process of their own.
 local function start_mover(port)
@@ -60,8 +63,9 @@ end
 
 h.each_mode(T, "test_a_flood_of_connections", function()
   local relay = h.start_relay({ "--log-level", "error" })
-  local agent = h.start_echoserver(relay, { "--log-level", "error" })
-  local resting = scene.sockets(relay)
+  local agent = h.start_echoserver(relay, { "--log-level", "error",
+    "--pool", POOL })
+  scene.wait_sockets(relay, RESTING)
   local mover, switch = start_mover(agent.port)
   local flood = {}
   for i = 1, COUNT do
@@ -76,7 +80,7 @@ h.each_mode(T, "test_a_flood_of_connections", function()
   for i, socket in pairs(flood) do
     end_one(i, socket)
   end
-  scene.wait_sockets(relay, resting)
+  scene.wait_sockets(relay, RESTING)
   h.echo(agent, 100000)
 end)
 
