@@ -159,6 +159,8 @@ struct proof {
   bool proven;
   bool admitted; /* by auth: agent_gone will be told */
   bool plain;    /* auth lets it have data=plain */
+  bool keyed;    /* relay_verify gave its key */
+  bool of_file;  /* which is the one in the tokens file */
   uint64_t number;
   uint64_t since_ms;
   struct entry by_number;

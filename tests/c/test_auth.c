@@ -421,6 +421,38 @@ TEST(the_file_knows_what_the_hook_does_not) {
   unlink(path);
 }
 
+/* Whoever leaves it to the file after all does so with the key it gave, too. */
+TEST(abstaining_after_a_key_asks_the_file) {
+  static char path[] = "/tmp/relay-test-auth-abstain";
+  relay_token token = {.size = sizeof(token), .id = "alice"};
+  relay_verdict abstain = {.size = sizeof(abstain), .answer = RELAY_ABSTAIN};
+  char text[RELAY_TOKEN_SIZE], error[256], id[TOKEN_ID_MAX + 1];
+  uint8_t of_file[SECRET_SIZE];
+
+  unlink(path);
+  CHECK_INT(0, relay_token_new(path, &token, text, sizeof(text), error,
+                               sizeof(error)));
+  CHECK_INT(0, relay__token_key(text, id, of_file));
+  for (int i = 0; i < 4; i++) { /* the file's key or another; when */
+    bool is_of_file = i % 2 == 0;
+    struct host h;
+
+    open_host(&h, is_of_file ? text : TOKEN);
+    h.options.tokens = path;
+    host_start(&h);
+    UNTIL(&h, h.auths == 1);
+    CHECK_INT(0, relay_verify(h.relay, h.call, is_of_file ? of_file : key, 32));
+    if (i >= 2)
+      UNTIL(&h, proven == 1);
+    CHECK_INT(0, relay_settle(h.relay, h.call, &abstain));
+    UNTIL(&h, h.established == 1 || h.agent_ends == 1);
+    CHECK_INT(is_of_file, h.established);
+    CHECK(is_of_file || h.end_error == RELAY_EDENIED);
+    host_finish(&h);
+  }
+  unlink(path);
+}
+
 TEST(what_is_no_token_makes_no_agent) {
   struct host h;
 
@@ -450,6 +482,7 @@ int main(void) {
   RUN(a_hook_ends_what_it_is_asked_about);
   RUN(others_go_on_while_one_waits);
   RUN(the_file_knows_what_the_hook_does_not);
+  RUN(abstaining_after_a_key_asks_the_file);
   RUN(what_is_no_token_makes_no_agent);
   return check_report();
 }

@@ -80,7 +80,8 @@ typedef enum relay_answer {
   RELAY_PICK,   /* with `agent` (visitor, peek) or `port`/`host` (allocate) */
   RELAY_NEED,   /* peek only: call again when `need` bytes are there */
   RELAY_DEFER,  /* settled later, by relay_settle with the call's number */
-  RELAY_ABSTAIN /* auth only: as without the hook; the tokens file decides */
+  RELAY_ABSTAIN /* auth only: as without the hook; the tokens file decides,
+                   also whether a key that relay_verify gave is the right one */
 } relay_answer;
 
 /* One verdict for every hook that decides. Starts out all zero: ALLOW. Texts
@@ -96,7 +97,8 @@ typedef struct relay_verdict {
   int share;        /* allocate: others may hold this port too */
   size_t need;
   const void *key;   /* auth, of an id: the key it has to prove; copied. NULL:
-                        that of the tokens file */
+                        that of the tokens file. After relay_verify that one
+                        counts, and this is ignored */
   unsigned key_size; /* RELAY_KEY_SIZE */
   int plain;         /* auth: it may ask for data=plain */
 } relay_verdict;
