@@ -80,8 +80,8 @@ bool relay__ask_auth(struct session *session, struct verdict *verdict) {
                   verdict);
 }
 
-bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
-                      bool *keyed) {
+bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
+                      uint8_t key[SECRET_SIZE]) {
   struct relay *relay = proof->handshake->relay;
   relay_credentials credentials = {
       sizeof(credentials), proof->token_id,
@@ -89,6 +89,7 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
           relay__trust_refusal(relay, proof->token_id) == NULL};
   relay_agent_info info;
   struct asking asking;
+  bool decided;
   int err;
 
   *keyed = false;
@@ -103,12 +104,12 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
                            &verdict->given);
   if (is_void(relay, &asking, proof->handshake->ended, err, verdict))
     return false;
-  if (conclude(relay, &asking, &proof->question, ENTRY_PROOF_CALL, err,
-               verdict))
-    return true;
+  decided = conclude(relay, &asking, &proof->question, ENTRY_PROOF_CALL, err,
+                     verdict);
   *keyed = asking.keyed;
-  memcpy(verdict->key, asking.key, sizeof(verdict->key));
-  return false;
+  if (asking.keyed)
+    memcpy(key, asking.key, sizeof(asking.key));
+  return decided;
 }
 
 bool relay__ask_allocate(struct session *session, struct verdict *verdict) {

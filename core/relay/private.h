@@ -594,9 +594,9 @@ void relay__verdict_move(struct verdict *to, const struct verdict *from);
    the owner's *_decide will be called, or its deadline expires. */
 bool relay__ask_auth(struct session *session, struct verdict *verdict);
 /* The same of one that has an id. `keyed`: relay_verify was called meanwhile,
-   and `verdict` has the key. */
-bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
-                      bool *keyed);
+   with this `key`, whatever the answer. */
+bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
+                      uint8_t key[SECRET_SIZE]);
 bool relay__ask_allocate(struct session *session, struct verdict *verdict);
 bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict);
 bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,

@@ -206,8 +206,9 @@ void relay__proof_late(struct handshake *handshake) {
 static void ask(struct proof *proof) {
   struct relay *relay = proof->handshake->relay;
   struct handshake *handshake = proof->handshake;
+  uint8_t key[SECRET_SIZE];
   struct verdict verdict;
-  bool keyed;
+  bool decided, keyed;
 
   take_owner(proof, proof->token_id);
   proof->number = ++relay->next_id;
@@ -217,15 +218,18 @@ static void ask(struct proof *proof) {
     relay__handshake_end(handshake);
     return;
   }
-  if (relay__ask_proof(proof, &verdict, &keyed)) {
+  decided = relay__ask_proof(proof, &verdict, &keyed, key);
+  if (handshake->ended)
+    return;
+  if (keyed)
+    take_key(proof, key);
+  relay__secret_wipe(key, sizeof(key));
+  if (decided)
     take_verdict(proof, &verdict.given);
+  if (decided || keyed)
     go_on(proof);
-  } else if (!handshake->ended && keyed) {
-    settle(proof, verdict.key, NULL);
-    go_on(proof);
-  } else if (!handshake->ended) {
+  else
     rest(proof);
-  }
 }
 
 /* ---- who it says it is ------------------------------------------------ */

@@ -242,6 +242,33 @@ TEST(a_key_may_be_given_within_the_hook) {
   host_finish(&h);
 }
 
+static void verify_and_settle(struct host *h, uint64_t call) {
+  relay_verdict allow = {.size = sizeof(allow)};
+
+  CHECK_INT(0, relay_verify(h->relay, call, key, sizeof(key)));
+  CHECK_INT(0, relay_settle(h->relay, call, &allow));
+}
+
+/* The key counts also where the answer comes with it. */
+TEST(a_key_and_an_answer_at_once) {
+  for (int i = 0; i < 4; i++) { /* who comes with it, and how it is answered */
+    bool is_right = i % 2 == 0;
+    struct host h;
+
+    open_host(&h, is_right ? TOKEN : OTHER);
+    on_asked = i < 2 ? verify_now : verify_and_settle;
+    if (i < 2)
+      h.verdict.answer = RELAY_ALLOW;
+    host_start(&h);
+    UNTIL(&h, h.established == 1 || h.agent_ends == 1);
+    CHECK_INT(is_right, h.established);
+    CHECK_INT(0, proven);
+    host_finish(&h);
+    CHECK_INT(1, h.gones);
+    CHECK_INT(0, h.cancels);
+  }
+}
+
 /* A yes before the proof is a yes if the proof comes. */
 TEST(settled_before_it_is_proven) {
   const char *tokens[] = {TOKEN, OTHER};
@@ -474,6 +501,7 @@ int main(void) {
   RUN(waiting_costs_no_handshake_time);
   RUN(a_hook_has_the_key_proven_and_goes_on);
   RUN(a_key_may_be_given_within_the_hook);
+  RUN(a_key_and_an_answer_at_once);
   RUN(settled_before_it_is_proven);
   RUN(a_key_that_is_not_proven_is_cancelled);
   RUN(proven_and_denied);

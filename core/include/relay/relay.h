@@ -320,7 +320,8 @@ RELAY_API int relay_settle(relay_t *r, uint64_t call,
 
 /*
  * While auth decides about an agent with an id: has it prove this key first.
- * The question stays open; `proven` tells when it has. Meanwhile the agent's
+ * The question stays open; `proven` tells when it has, unless it was answered
+ * before, as it may be, even by the hook that calls this. Meanwhile the agent's
  * time runs and not the hook's. UV_ENOENT when there is no such question;
  * UV_EALREADY when a key was given before; UV_EINVAL for a wrong size.
  */
