@@ -586,6 +586,8 @@ void relay__verdict_init(struct verdict *verdict);
 void relay__verdict_deny(struct verdict *verdict, const char *reason);
 /* What it points to is copied into it. */
 void relay__verdict_own(struct verdict *verdict);
+/* Its key is gone from memory. */
+void relay__verdict_wipe(struct verdict *verdict);
 /* The same verdict in another place. */
 void relay__verdict_move(struct verdict *to, const struct verdict *from);
 

@@ -219,13 +219,14 @@ static void ask(struct proof *proof) {
     return;
   }
   decided = relay__ask_proof(proof, &verdict, &keyed, key);
-  if (handshake->ended)
-    return;
-  if (keyed)
+  if (!handshake->ended && keyed)
     take_key(proof, key);
   relay__secret_wipe(key, sizeof(key));
-  if (decided)
+  if (!handshake->ended && decided)
     take_verdict(proof, &verdict.given);
+  relay__verdict_wipe(&verdict);
+  if (handshake->ended)
+    return;
   if (decided || keyed)
     go_on(proof);
   else
