@@ -110,7 +110,7 @@ TEST(a_hook_gives_the_key_at_once) {
 TEST(a_hook_gives_the_key_later) {
   struct host h;
   relay_verdict allow = allow_with(key);
-  relay_agent_info info;
+  relay_agent_info info = {.size = sizeof(info)};
 
   open_host(&h, TOKEN);
   host_start(&h);

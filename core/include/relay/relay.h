@@ -126,7 +126,8 @@ typedef struct relay_policy {
   int (*allocate)(void *data, uint64_t call, const relay_agent_info *agent,
                   const relay_want *want, relay_verdict *verdict);
   /* A visitor was accepted; nothing was read. `agents` are those that serve
-     the address and are there. NULL: let in. */
+     the address and are there; a host that knows fewer fields than the library
+     steps from one to the next by `size`. NULL: let in. */
   int (*visitor)(void *data, uint64_t call, const relay_conn_info *conn,
                  const relay_agent_info *agents, size_t agent_count,
                  relay_verdict *verdict);
@@ -356,6 +357,10 @@ RELAY_API int relay_listen(relay_t *r, const char *host, unsigned port);
 /* Takes that back. The listener closes when no agent serves it any more. */
 RELAY_API int relay_unlisten(relay_t *r, unsigned port);
 
+/* What there is to see of a conn or an agent. The caller sets `size`, and
+   nothing is written beyond it; the call sets it to how much is known. Texts
+   are borrowed until the relay is called, or runs, again. 0, UV_ENOENT, or
+   UV_EINVAL for a size that is none. */
 RELAY_API int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info);
 RELAY_API int relay_get_agent(relay_t *r, uint64_t agent,
                               relay_agent_info *info);
@@ -371,6 +376,7 @@ RELAY_API int relay_each_agent(relay_t *r,
                                             const relay_agent_info *agent),
                                void *data);
 
+/* `size` as in relay_get_conn. */
 RELAY_API void relay_get_stats(const relay_t *r, relay_stats *stats);
 
 /* ---- the tokens file -------------------------------------------------- */
