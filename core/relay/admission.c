@@ -48,8 +48,11 @@ static void on_deadline(struct deadline *deadline) {
     return;
   }
   relay__question_drop(session->relay, &session->question);
-  if (!session->ended) /* by cancel */
-    refuse(session, RELAY_EDENIED, "the policy took too long");
+  if (session->ended) /* by cancel */
+    return;
+  /* In auth that is a no; one that was let in may try again. */
+  refuse(session, session->admitted ? RELAY_EHOOK : RELAY_EDENIED,
+         "the policy took too long");
 }
 
 static int allowed_port(const struct session *session, unsigned port) {

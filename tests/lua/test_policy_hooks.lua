@@ -227,6 +227,14 @@ function T.test_allocate_failures_refuse()
   end
 end
 
+-- That is nobody's no: the agent may come again.
+function T.test_allocate_too_late_is_not_final()
+  local relay = policy.relay([[return { allocate = function()
+    relay.sleep(60) end }]], { "--hook-agent", "100ms" })
+  local err = refused(relay)
+  lu.assertEquals({ err.code, err.final }, { "hook", "no" })
+end
+
 -- ---- visitor --------------------------------------------------------------
 
 function T.test_visitor()
