@@ -247,8 +247,7 @@ static void replace_session(struct lease *lease) {
 
   if (old == NULL)
     return;
-  old->lease = NULL;
-  lease->session = NULL;
+  lease->session = NULL; /* while the end of the old one is told with it */
   relay__session_end(old, RELAY_EREPLACED, NULL);
 }
 

@@ -121,9 +121,8 @@ static void on_reject(struct session *session,
 static void on_bye(struct session *session,
                    const struct wire_message *message) {
   const char *reason = relay__wire_get(message, "reason");
-  struct lease *lease = session->lease;
+  struct lease *lease = session->lease; /* which its end is still told with */
 
-  session->lease = NULL;
   lease->session = NULL;
   relay__session_end(session, UV_EOF, reason != NULL ? reason : "bye");
   if (lease->session == NULL) /* else a hook has let another take it up */

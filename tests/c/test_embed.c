@@ -69,11 +69,14 @@ static void note_close(void *data, const relay_conn_info *conn) {
   CHECK_INT(UV_ENOENT, relay_close_conn(h->relay, conn->id, "again"));
 }
 
+static unsigned gone_port;
+
 static void note_gone(void *data, const relay_agent_info *agent, int reason) {
   struct host *h = data;
 
   h->gones++;
   h->gone_reason = reason;
+  gone_port = agent->port;
   CHECK_INT(h->agent_id, agent->id);
 }
 
@@ -260,6 +263,7 @@ TEST(auth_is_settled_later) {
   host_visit(&h, h.port);
   host_close_agent(&h);
   UNTIL(&h, h.gones == 1);
+  CHECK_INT(h.port, gone_port); /* it had it until then */
   CHECK_INT(0, h.cancels);
   host_finish(&h);
 }
