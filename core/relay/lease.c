@@ -258,6 +258,14 @@ static void end_joined(struct visitor *visitor, void *subject) {
     relay__visitor_end(visitor, RELAY_EREPLACED);
 }
 
+/* The session that has the lease now serves its pairs. */
+static void take_joined(struct visitor *visitor, void *subject) {
+  const struct session *session = subject;
+
+  if (visitor->lease == session->lease && visitor->phase == VISITOR_JOINED)
+    visitor->agent = session->number;
+}
+
 static void renew_ticket(struct lease *lease, const struct session *session) {
   bool knows = relay__id_equals(lease->ticket, session->resume) ||
                relay__id_equals(lease->previous, session->resume);
@@ -314,6 +322,7 @@ void relay__lease_attach(struct lease *lease, struct session *session) {
   relay__deadline_clear(&lease->grace);
   lease->session = session;
   session->lease = lease;
+  relay__gate_each_visitor(lease->gate, take_joined, session);
 }
 
 void relay__lease_confirm(struct lease *lease) {
