@@ -381,6 +381,34 @@ TEST(a_hook_ends_what_it_is_asked_about) {
   }
 }
 
+static void close_on_cancel(void *data, uint64_t call) {
+  note_cancel(data, call);
+  host_close_relay(data);
+}
+
+/* It is pushed out for a newcomer, and the hook that is told of that closes the
+   relay: the newcomer must not be let into it any more. */
+TEST(a_relay_closed_to_make_room) {
+  struct host h;
+  unsigned port;
+  int fd;
+
+  open_host(&h, TOKEN);
+  h.policy.cancel = close_on_cancel;
+  h.options.max_unproven_per_source = 1;
+  h.options.handshake_ms = 60000;
+  h.options.hook_agent_ms = 20000; /* less than half of that is left */
+  h.agent_options.once = 1;
+  host_start(&h);
+  port = relay_port(h.relay);
+  UNTIL(&h, h.auths == 1);
+  fd = visitor_open(port);
+  UNTIL(&h, h.cancels == 1);
+  UNTIL(&h, h.relay_closed == 1);
+  close(fd);
+  host_finish(&h);
+}
+
 /* While one waits, others come and go. */
 TEST(others_go_on_while_one_waits) {
   struct host h;
@@ -508,6 +536,7 @@ int main(void) {
   RUN(late_after_the_proof);
   RUN(one_that_leaves_is_cancelled);
   RUN(a_hook_ends_what_it_is_asked_about);
+  RUN(a_relay_closed_to_make_room);
   RUN(others_go_on_while_one_waits);
   RUN(the_file_knows_what_the_hook_does_not);
   RUN(abstaining_after_a_key_asks_the_file);
