@@ -326,6 +326,16 @@ static void decide(struct session *session) {
                         session->relay->options.hook_agent_ms);
 }
 
+/* There is no memory for its session. */
+static void tell_gone(struct relay *relay, const struct proof *proof) {
+  relay_agent_info info;
+
+  if (proof == NULL || !proof->admitted)
+    return;
+  relay__proof_info(proof, &info);
+  relay__tell_agent_gone(relay, &info, UV_ENOMEM);
+}
+
 void relay__session_start(struct relay *relay, struct stream *stream,
                           const struct wire_message *listen, const char *from,
                           const struct proof *proof) {
@@ -334,6 +344,7 @@ void relay__session_start(struct relay *relay, struct stream *stream,
 
   if (session == NULL) {
     relay__stream_close(stream);
+    tell_gone(relay, proof);
     return;
   }
   take_proof(session, proof);
