@@ -189,7 +189,7 @@ each_end(function(cut, pool, name)
   way:close()
 end)
 
--- ---- a stall -----------------------------------------------------------------
+-- ---- a stall ----------------------------------------------------------------
 
 -- After a stall of the relay itself its clock says that nobody was heard.
 function T.test_a_relay_that_stood_still_loses_nobody()
