@@ -401,8 +401,9 @@ void relay__proof_end(struct proof *proof);
 void relay__proof_leave(struct proof *proof);
 
 /* ---- data.c ----------------------------------------------------------- */
-/* Why this line comes from nobody who has the session's key; static; NULL: it
-   does, or the session has none. */
+/* Why this line comes from nobody of ours: there is no such session, it has a
+   key that was not proven, or the visitor is another's; static. NULL: it does
+   not. */
 const char *relay__data_fault(struct relay *relay, const struct stream *stream,
                               const struct wire_message *message);
 /* Takes the stream over. */

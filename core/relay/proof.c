@@ -137,10 +137,21 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
 
 /* ---- asking ----------------------------------------------------------- */
 
+/* There is nobody to be answered, but it counts: what it made us do, it could
+   make us do without end. */
+static void note_leaving(struct handshake *handshake) {
+  if (!handshake->proof->proven) {
+    handshake->relay->stats.refused_total++;
+    relay__fault_note(handshake->relay, handshake->source, handshake->from,
+                      "its TLS handshake broke off");
+  }
+  relay__handshake_end(handshake);
+}
+
 static void on_waiting_event(struct stream *stream, int events) {
   (void)events;
   if (stream->reset)
-    relay__handshake_end(stream->owner);
+    note_leaving(stream->owner);
 }
 
 /* A hook waits; of the stream only a reset is heard. */
@@ -316,7 +327,7 @@ static void on_proven(struct proof *proof) {
 static const char *describe(const struct proof *proof, int error) {
   if (error != RELAY_EKEY)
     return error == RELAY_ETLS ? "a TLS handshake that is not ours"
-                               : "its TLS handshake broke off";
+                               : relay_strerror(error);
   return proof->fault != NULL ? proof->fault : "wrong key";
 }
 
@@ -331,7 +342,7 @@ static void shake(struct proof *proof) {
   else if (status == TLS_DONE)
     on_proven(proof);
   else if (status < 0 && handshake->stream->reset)
-    relay__handshake_end(handshake);
+    note_leaving(handshake);
   else if (status < 0)
     relay__handshake_fail(handshake, RELAY_EKEY, NULL, describe(proof, status));
 }
