@@ -69,6 +69,7 @@ void relay__data_join(struct relay *relay, struct stream *stream,
     relay__visitor_join(visitor, stream);
     return;
   }
+  relay->stats.refused_total++;
   relay__stream_close(stream);
   /* An id used twice: the pair it aims at stays as it is. */
   if (session != NULL && id != NULL && !is_joined)
