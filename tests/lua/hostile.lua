@@ -70,7 +70,8 @@ hostile.ALERT = "\21\3\3\0\2\2\47"
 -- { NAME, REASON in the relay's log (a list: one of these; nil: none), what it
 --   sends: a text, or function(stage, i); answer= all that may come back, a
 --   pattern; fin= it ends what it sends; slow= it waits for the relay's end;
---   acts= function(stage, from) does all of it, and returns its connection }
+--   acts= function(stage, from) does all of it, and returns its connection;
+--   free= it costs its source nothing, as somebody honest may be late so }
 
 -- To any relay.
 hostile.words = {
@@ -114,10 +115,10 @@ hostile.keyed = {
     function(stage)
       return stage.plain:accept_line(stage.waiting.id)
     end },
-  { "a replay of a mac", "no such visitor", function(stage)
+  { "a replay of a mac", "no such visitor", free = true, function(stage)
       return stage.plain_joined.sent
     end },
-  { "a replay of a burned mac", "no such visitor", function(stage)
+  { "a replay of a burned mac", "no such visitor", free = true, function(stage)
       return stage.plain_burned.sent
     end },
   -- Keys.
@@ -244,14 +245,14 @@ hostile.open = {
       return ("RELAY/1 ACCEPT session=%s id=%s\n"):format(
         stage.agents.bob.session, stage.waiting.id)
     end },
-  { "an id that is none", "no such visitor", function(stage)
+  { "an id that is none", "no such visitor", free = true, function(stage)
       return ("RELAY/1 ACCEPT session=%s id=%s\n"):format(
         stage.agents.bob.session, ZERO)
     end },
-  { "an id used twice in plain", "no such visitor", function(stage)
+  { "an id used twice in plain", "no such visitor", free = true, function(stage)
       return stage.joined.sent
     end },
-  { "an id burned in plain", "no such visitor", function(stage)
+  { "an id burned in plain", "no such visitor", free = true, function(stage)
       return stage.burned.sent
     end },
 }

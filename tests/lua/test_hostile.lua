@@ -29,8 +29,8 @@ local function source(i)
   return ("127.0.%d.%d"):format(2 + i % 3, 1 + i % 11)
 end
 
-local function start(stage, kind, i)
-  local from = source(i)
+local function start(stage, kind, i, from)
+  from = from or source(i)
   if kind.acts then
     return kind.acts(stage, from).socket
   end
@@ -233,6 +233,96 @@ end
 function T.test_honest_ones_are_served_without_tokens()
   expect_honest_served(stages.open("--penalties", "on", "--penalty", "100ms"),
     to_open)
+end
+
+-- ---- what it costs ----------------------------------------------------------
+
+-- One of a kind; its answer, and how that ended.
+local function try(stage, kind, from)
+  local socket = start(stage, kind, 1, from)
+  local answer, how = socket:recv_all(h.seconds(10))
+  socket:close()
+  return answer, how
+end
+
+local refused <const> = { "", "reset" }
+
+-- Each kind of fault makes its source wait, and in the end it has no answer;
+-- nobody else waits, and what is not a fault costs nothing. An agent that
+-- answers with another's id is no exception.
+local function expect_penalties(stage, kinds)
+  local hello, number = { "hello", "an unknown verb", "hello\n" }, 0
+  for _, kind in ipairs(kinds) do
+    if not kind.acts and not kind.slow then
+      number = number + 1
+      local from = "127.1.1." .. number
+      for _ = 1, 24 do
+        try(stage, kind, from)
+      end
+      local answer, how = try(stage, hello, from)
+      if kind.free then
+        lu.assertStrContains(answer, "ERR code=protocol", false, kind[1])
+      else
+        lu.assertEquals({ answer, how }, refused, kind[1])
+      end
+    end
+  end
+  lu.assertStrContains(try(stage, hello, "127.1.2.1"), "ERR code=protocol")
+  stage:enter("127.1.1.1")
+  if stage.tokens then -- a key that is proven clears its source
+    lu.assertStrContains(try(stage, hello, "127.1.1.1"), "ERR code=protocol")
+  end
+  stage:claim()
+  stage:close()
+end
+
+function T.test_each_fault_is_penalised()
+  expect_penalties(stages.keyed("--penalties", "on", "--penalty", "10ms"),
+    to_keyed)
+end
+
+function T.test_each_fault_is_penalised_without_tokens()
+  expect_penalties(stages.open("--penalties", "on", "--penalty", "10ms"),
+    to_open)
+end
+
+-- Keys are guessed: late answers, all alike, and then none, however long it
+-- goes on; whoever has a key behind the same address waits for nothing.
+function T.test_guessing()
+  local stage = stages.keyed("--penalties", "on", "--penalty", "20ms")
+  local from, guesses, answered = "127.1.3.1", {}, 0
+  for _, kind in ipairs(hostile.keyed) do
+    for _, name in ipairs({ "a wrong key", "an unknown token",
+                            "a revoked token", "an expired token" }) do
+      if kind[1] == name then
+        table.insert(guesses, kind)
+      end
+    end
+  end
+  for i = 1, 40 do
+    local answer, how = try(stage, guesses[1 + i % #guesses], from)
+    if answer ~= "" then
+      lu.assertEquals(answer, hostile.ALERT)
+      lu.assertEquals(answered, i - 1) -- not any more, once it had none
+      answered = i
+    else
+      lu.assertEquals(how, "reset")
+    end
+  end
+  lu.assertTrue(answered > 4 and answered < 40, answered)
+  local began = sys.now()
+  for i = 1, COUNT // 10 do
+    local guess = guesses[1 + i % #guesses]
+    lu.assertEquals({ try(stage, guess, from) }, refused)
+    if i % (COUNT // 40) == 0 then
+      stage:beat()
+    end
+  end
+  report("%d guesses, the first %d answered, %.1f s", COUNT // 10 + 40,
+    answered, sys.now() - began)
+  stage:enter(from)
+  stage:claim()
+  stage:close()
 end
 
 return T
