@@ -79,6 +79,7 @@ function secured.connect(relay, identity, key, options)
     sent = "",   -- all bytes that went to the relay
     answer = "", -- and that came from there
     text = "",   -- what was read, and not taken yet
+    heard = "",  -- all that was read
     hello = nil, -- the first flight, once it shakes
   }, Connection)
 end
@@ -137,6 +138,7 @@ function Connection:fill(seconds)
   end
   local text, ended = self.tls:read(bytes)
   self.text = self.text .. (text or "")
+  self.heard = self.heard .. (text or "")
   return text, ended
 end
 

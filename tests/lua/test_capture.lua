@@ -85,6 +85,61 @@ function T.test_no_secret_is_readable()
   end
 end
 
+-- ---- what another agent hears -----------------------------------------------
+
+-- What an agent hears of heartbeats: PING and a number that is its own count.
+local function pings_of(agent)
+  local numbers = {}
+  for n in agent.heard:gmatch("PING n=(%d+)") do
+    table.insert(numbers, math.tointeger(n))
+  end
+  return numbers
+end
+
+-- Two agents of two tokens, both busy: no name, ticket, id or byte of one gets
+-- to the other, and no number from which it could tell that there is another.
+function T.test_two_tenants_hear_nothing_of_each_other()
+  local file, tokens = secured.tokens({ "alice", "bob" })
+  local relay = h.start_relay({ "--tokens", file, "--heartbeat", "100ms" })
+  local agents, secrets = {}, { alice = {}, bob = {} }
+  for _, id in ipairs({ "alice", "bob" }) do
+    local agent = secured.agent(relay, id, tokens[id].key)
+    agents[id] = agent
+    secrets[id] = { id, agent.ok.resume, agent.session }
+  end
+  for i = 1, 10 do
+    for id, agent in pairs(agents) do
+      local visitor, number = secured.visitor(agent)
+      local data, words = agent:accept(number), ("%s's %d words"):format(id, i)
+      visitor:send(words)
+      lu.assertEquals(data:read(#words), words)
+      visitor:close()
+      agent.heard = agent.heard .. data.heard
+      data:close()
+      table.insert(secrets[id], number)
+      table.insert(secrets[id], words)
+    end
+  end
+  h.wait_until("three heartbeats of each", function()
+    for _, agent in pairs(agents) do
+      agent:hear(0.01)
+    end
+    return #pings_of(agents.alice) >= 3 and #pings_of(agents.bob) >= 3
+  end)
+  for id, other in pairs({ alice = "bob", bob = "alice" }) do
+    for _, text in ipairs(secrets[other]) do
+      lu.assertNil(agents[id].heard:find(text, 1, true), text)
+    end
+    lu.assertNotNil(agents[id].heard:find(secrets[id][4], 1, true))
+    for i, n in ipairs(pings_of(agents[id])) do
+      lu.assertEquals(n, i)
+    end
+  end
+  for _, agent in pairs(agents) do
+    agent:close()
+  end
+end
+
 -- ---- what a refusal tells ---------------------------------------------------
 
 -- The records in some bytes of TLS: each its kind and length.
