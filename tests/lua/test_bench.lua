@@ -41,7 +41,7 @@ function T.test_refusals()
   end
   local out = h.output_of({ h.source .. "bench/run", "refusals", "20" })
   local _, count = out:gsub("\n  [%l, ]+ +[%d.]+ us +[%d.]+ us +[-+]", "")
-  lu.assertEquals(count, 13, out)
+  lu.assertEquals(count, 15, out)
 end
 
 function T.test_hooks()
