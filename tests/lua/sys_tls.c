@@ -102,7 +102,7 @@ static int new_client(lua_State *L) {
   if (identity != NULL) {
     luaL_argcheck(L, strlen(identity) < sizeof client->identity, 1,
                   "the identity is too long");
-    strcpy(client->identity, identity);
+    memcpy(client->identity, identity, strlen(identity) + 1);
     lua_getfield(L, 1, "key");
     luaL_argcheck(L, key != NULL && lua_rawlen(L, -1) == KEY_SIZE, 1,
                   "a key is 32 bytes");
