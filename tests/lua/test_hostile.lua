@@ -163,7 +163,7 @@ local function run(stage, kinds, after)
   for _, warm in ipairs({ true, false }) do
     rss = stage.relay:usage().rss
     for _, kind in ipairs(kinds) do
-      local count = warm and (kind.slow and WINDOW_SLOW or WINDOW) or each
+      local count = warm and 2 * (kind.slow and WINDOW_SLOW or WINDOW) or each
       local began = sys.now()
       attack(stage, kind, count, function(answer)
         judge(kind, answer)
