@@ -157,13 +157,15 @@ local function report(format, ...)
   end
 end
 
--- All kinds twice: first so many of each as fill what is kept, then the rest.
+-- All kinds twice: what is kept (pools, tables, the allocator's own) is filled
+-- by the first round, once as many of each were there at a time as ever are.
 local function run(stage, kinds, after)
   local each, rss = COUNT // #kinds, 0
   for _, warm in ipairs({ true, false }) do
     rss = stage.relay:usage().rss
     for _, kind in ipairs(kinds) do
-      local count = warm and 2 * (kind.slow and WINDOW_SLOW or WINDOW) or each
+      local window = kind.slow and WINDOW_SLOW or WINDOW
+      local count = warm and math.max(2 * window, each) or each
       local began = sys.now()
       attack(stage, kind, count, function(answer)
         judge(kind, answer)
