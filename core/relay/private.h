@@ -359,6 +359,9 @@ bool relay__handshake_admit(struct listener *listener);
 void relay__handshake_start(struct relay *relay, struct stream *stream,
                             const struct sockaddr *from);
 void relay__handshake_end(struct handshake *handshake);
+/* The same for a fault that is not answered: a data connection of nobody's, or
+   there is nobody left to answer. `what` is static. */
+void relay__handshake_reject(struct handshake *handshake, const char *what);
 /* The same, but for its stream. */
 struct stream *relay__handshake_release(struct handshake *handshake);
 /* It has proven a key: it is no stranger any more, its source no suspect. */

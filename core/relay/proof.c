@@ -157,21 +157,16 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
 
 /* ---- asking ----------------------------------------------------------- */
 
-/* There is nobody to be answered, but it counts: what it made us do, it could
-   make us do without end. */
-static void note_leaving(struct handshake *handshake) {
-  if (!handshake->proof->proven) {
-    handshake->relay->stats.refused_total++;
-    relay__fault_note(handshake->relay, handshake->source, handshake->from,
-                      "its TLS handshake broke off");
-  }
-  relay__handshake_end(handshake);
-}
+#define BROKE_OFF "its TLS handshake broke off"
 
 static void on_waiting_event(struct stream *stream, int events) {
+  struct handshake *handshake = stream->owner;
+
   (void)events;
-  if (stream->reset)
-    note_leaving(stream->owner);
+  if (stream->reset && handshake->proof->proven)
+    relay__handshake_end(handshake);
+  else if (stream->reset)
+    relay__handshake_reject(handshake, BROKE_OFF);
 }
 
 /* A hook waits; of the stream only a reset is heard. */
@@ -273,7 +268,7 @@ static void settle_data(struct proof *proof, const struct session *session,
   static const uint8_t nobodys[SECRET_SIZE];
   uint8_t key[SECRET_SIZE];
   bool bound = session != NULL && session->bound;
-  /* Derived in any case: whether there is such a session takes no time. */
+  /* In any case: whether there is such a session takes no time. */
   bool has_key = relay__binding_secret(bound ? session->key : nobodys, identity,
                                        key) == 0 &&
                  bound;
@@ -371,7 +366,7 @@ static void shake(struct proof *proof) {
   else if (status == TLS_DONE)
     on_proven(proof);
   else if (status < 0 && handshake->stream->reset)
-    note_leaving(handshake);
+    relay__handshake_reject(handshake, BROKE_OFF);
   else if (status < 0)
     relay__handshake_fail(handshake, RELAY_EKEY, NULL, describe(proof, status));
 }
