@@ -335,8 +335,12 @@ bool relay__proof_fits(const struct proof *proof,
 static void on_proven(struct proof *proof) {
   struct handshake *handshake = proof->handshake;
 
-  proof->proven = true;
-  relay__handshake_prove(handshake);
+  if (!proof->proven) {
+    proof->proven = true;
+    relay__handshake_prove(handshake);
+  }
+  if (handshake->ended)
+    return;
   if (proof->decided && proof->fault == NULL) {
     relay__handshake_listen(handshake);
   } else if (proof->decided) {
