@@ -65,10 +65,14 @@ static void leave_source(struct handshake *handshake) {
   relay__unproven_left(relay);
 }
 
-void relay__handshake_prove(struct handshake *handshake) {
-  if (handshake->source != NULL)
-    relay__source_clear(handshake->source);
-  leave_source(handshake);
+/* Out of the count of those that have proven a key. */
+static void leave_proven(struct handshake *handshake) {
+  if (!handshake->proven)
+    return;
+  handshake->proven = false;
+  handshake->relay->proven_count--;
+  if (handshake->listened)
+    link_remove(&handshake->source_link);
 }
 
 /* Takes it out of sight. The stream goes its own way. */
@@ -79,6 +83,7 @@ static struct stream *withdraw(struct handshake *handshake) {
   handshake->stream = NULL;
   link_remove(&handshake->link);
   leave_source(handshake);
+  leave_proven(handshake);
   relay__deadline_close(&handshake->deadline, on_deadline_closed);
   return stream;
 }
@@ -94,6 +99,29 @@ struct stream *relay__handshake_release(struct handshake *handshake) {
 void relay__handshake_end(struct handshake *handshake) {
   if (!handshake->ended)
     relay__stream_close(relay__handshake_release(handshake));
+}
+
+static void end_proven(struct handshake *handshake) {
+  relay__complain(handshake->relay, handshake->from,
+                  "too many proved a key and said nothing");
+  handshake->relay->stats.refused_total++;
+  relay__handshake_end(handshake);
+}
+
+void relay__handshake_prove(struct handshake *handshake) {
+  struct relay *relay = handshake->relay;
+
+  if (handshake->source != NULL)
+    relay__source_clear(handshake->source);
+  leave_source(handshake);
+  handshake->proven = true;
+  relay->proven_count++;
+  if (relay->proven_count <= relay->options.max_unproven)
+    return;
+  end_proven(
+      link_is_empty(&relay->proven)
+          ? handshake
+          : container_of(relay->proven.next, struct handshake, source_link));
 }
 
 static void refuse_bad(struct handshake *handshake, int error) {
@@ -283,6 +311,10 @@ static void on_line_event(struct stream *stream, int events) {
 }
 
 void relay__handshake_listen(struct handshake *handshake) {
+  if (handshake->proven && !handshake->listened) {
+    handshake->listened = true;
+    link_append(&handshake->relay->proven, &handshake->source_link);
+  }
   relay__stream_own(handshake->stream, on_line_event, handshake);
   if (relay__stream_watch(handshake->stream, UV_READABLE) != 0)
     relay__handshake_end(handshake);

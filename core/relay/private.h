@@ -111,6 +111,8 @@ struct relay {
   struct complaints complaints;
 
   struct link handshakes;
+  struct link proven;    /* handshakes that may say their line, oldest first */
+  unsigned proven_count; /* those, and those that a hook is asked about */
   struct link refusals;
   struct link sessions;
   struct link gates;
@@ -143,11 +145,14 @@ struct handshake {
   struct relay *relay;
   struct link link;
   struct source *source;   /* NULL once it has proven a key */
-  struct link source_link; /* of the source's silent or speaking ones */
+  struct link source_link; /* of the source's silent or speaking ones, then of
+                              the relay's that are proven and listened to */
   struct stream *stream;
   struct deadline deadline;
   uint64_t due_ms;
   struct proof *proof; /* what it says over TLS; NULL: it is plain */
+  bool proven;         /* counted among those, until its line has come */
+  bool listened;       /* for its line; so it is in their list */
   bool ended;
   char from[ADDRESS_TEXT_MAX];
   size_t length;
@@ -382,7 +387,9 @@ void relay__handshake_start(struct relay *relay, struct stream *stream,
 void relay__handshake_end(struct handshake *handshake);
 /* The same, but for its stream. */
 struct stream *relay__handshake_release(struct handshake *handshake);
-/* It has proven a key: it is no stranger any more, its source no suspect. */
+/* It has proven a key: it is no stranger any more, its source no suspect. There
+   are at most max_unproven that have, and have not said their line: the oldest
+   of those that could gives way, or this one. May end it. */
 void relay__handshake_prove(struct handshake *handshake);
 /* One connection that had proven nothing is gone, or has. */
 void relay__unproven_left(struct relay *relay);

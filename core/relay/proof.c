@@ -254,8 +254,12 @@ void relay__proof_ask(struct proof *proof) {
 static void on_proven(struct proof *proof) {
   struct handshake *handshake = proof->handshake;
 
-  proof->proven = true;
-  relay__handshake_prove(handshake);
+  if (!proof->proven) {
+    proof->proven = true;
+    relay__handshake_prove(handshake);
+  }
+  if (handshake->ended)
+    return;
   if (proof->decided && proof->fault == NULL) {
     if (proof->certified)
       relay__handshake_go_on(handshake);

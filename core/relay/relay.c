@@ -287,6 +287,7 @@ static void set_penalties(struct relay *relay) {
 static void init_lists(struct relay *relay) {
   link_init(&relay->prefaces);
   link_init(&relay->handshakes);
+  link_init(&relay->proven);
   link_init(&relay->refusals);
   link_init(&relay->sessions);
   link_init(&relay->gates);

@@ -391,6 +391,25 @@ local function expect_joined(visitor, data)
   lu.assertEquals(visitor:recv_line(), "to the visitor")
 end
 
+-- A key is no licence to hold connections: those that go no further are as many
+-- as those that have proven nothing, and the oldest gives way.
+function T.test_proven_and_silent_ones_give_way()
+  local file = make_tokens({ "alice" })
+  local key = keyed.key_of(file, "alice")
+  local relay = h.start_relay({ "--tokens", file, "--max-unproven", 2,
+    "--handshake", "1m" })
+  local silent = {}
+  for i = 1, 3 do
+    silent[i] = keyed.connect(relay, "t/alice", key):prove()
+  end
+  silent[1].process:wait()
+  relay:wait_log('reason="too many proved a key and said nothing"')
+  for i = 2, 3 do
+    silent[i]:say("RELAY/1 LISTEN name=%d", i)
+    lu.assertEquals(silent[i]:hear().verb, "OK")
+  end
+end
+
 function T.test_an_agent_by_hand()
   local relay, alice = two_agents()
   lu.assertEquals(alice.ok.data, "tls")

@@ -197,7 +197,8 @@ typedef struct relay_options {
   unsigned max_visitors;         /* per lease, all of them */
   unsigned max_parked;           /* per lease, while its agent is away */
   unsigned max_pool;             /* waiting data connections per agent */
-  unsigned max_unproven; /* connections that have not said who they are */
+  unsigned max_unproven; /* connections that have not said who they are; and
+                            as many that have proven a key, and said nothing */
   unsigned max_fds;      /* descriptors in all; 0: what RLIMIT_NOFILE leaves */
 
   /* Times, in milliseconds; 0 means never, where that makes sense. */
