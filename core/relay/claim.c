@@ -136,7 +136,8 @@ void relay__claim_show(struct proof *proof) {
   } else {
     if (relay->tls->mutual && relay->tokens == NULL)
       relay__handshake_prove(handshake);
-    relay__handshake_listen(handshake);
+    if (!handshake->ended)
+      relay__handshake_listen(handshake);
   }
 }
 

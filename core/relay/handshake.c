@@ -65,14 +65,20 @@ static void leave_source(struct handshake *handshake) {
   relay__unproven_left(relay);
 }
 
+/* Its line is not waited for any more. */
+static void leave_listened(struct handshake *handshake) {
+  if (handshake->listened)
+    link_remove(&handshake->source_link);
+  handshake->listened = false;
+}
+
 /* Out of the count of those that have proven a key. */
 static void leave_proven(struct handshake *handshake) {
   if (!handshake->proven)
     return;
   handshake->proven = false;
   handshake->relay->proven_count--;
-  if (handshake->listened)
-    link_remove(&handshake->source_link);
+  leave_listened(handshake);
 }
 
 /* Takes it out of sight. The stream goes its own way. */
@@ -111,6 +117,8 @@ static void end_proven(struct handshake *handshake) {
 void relay__handshake_prove(struct handshake *handshake) {
   struct relay *relay = handshake->relay;
 
+  if (handshake->proven) /* by its certificate, and now its token is, too */
+    return;
   if (handshake->source != NULL)
     relay__source_clear(handshake->source);
   leave_source(handshake);
@@ -275,6 +283,7 @@ void relay__handshake_go_on(struct handshake *handshake) {
   struct wire_message message;
   int status = relay__wire_parse(&message, handshake->line, handshake->length);
 
+  leave_listened(handshake);
   if (status > 0)
     dispatch(handshake, &message);
   else
