@@ -70,8 +70,7 @@ struct event {
   relay_agent_info agent;
   const relay_agent_info *agents;
   size_t agent_count;
-  const char *credential;
-  int known; /* the tokens file has it */
+  relay_credentials cred;
   relay_want want;
   const void *bytes; /* peek; start: what `save` gave */
   size_t byte_count;

@@ -4,7 +4,8 @@
  * a command line: every option is a field of relay_options.
  *
  * SIGTERM drains and then ends; a second one, or SIGINT, ends at once. SIGHUP
- * reloads the policy script and the tokens file. `relay token` is in token.c.
+ * reloads the policy script, the tokens file and the certificates. `relay
+ * token` is in token.c.
  */
 #include <arpa/inet.h>
 #include <relay/relay.h>
@@ -90,10 +91,9 @@ static void log_event(struct program *self, relay_log_level level,
 }
 
 static void reload(struct program *self) {
-  bool has_any = self->options.tokens != NULL && self->relay != NULL;
+  bool has_any =
+      self->relay != NULL && trust_reload(&self->options, self->relay);
 
-  if (has_any) /* the relay's log says how it went */
-    relay_reload_tokens(self->relay, NULL, 0);
 #ifdef RELAY_WITH_LUA
   if (self->script.lua != NULL && self->relay != NULL) {
     relay_lua_reload(self->script.lua);
@@ -173,7 +173,7 @@ static void open_relay(struct program *self) {
   }
 #endif
   host = relay_host(self->relay);
-  if (!self->has_policy && self->options.tokens == NULL)
+  if (!self->has_policy && trust_is_open(&self->options))
     log_event(self, RELAY_LOG_WARN, "open to anyone", "reason",
               "no tokens are configured");
   cli_say("listening on %s%s%s:%u", open_bracket(host), host,
