@@ -13,6 +13,7 @@
 #include "agent_ticket.h"
 
 #define DRAIN_MS (30 * 1000)
+#define ERROR_MAX 1024
 
 /* ---- options ---------------------------------------------------------- */
 
@@ -28,6 +29,18 @@ static void fill_table(struct agent_cli *self) {
        NULL},
       {"token-file", "FILE", CLI_TEXT, &self->token_file,
        "holds the token, id.secret", "RELAY_TOKEN of the environment", 0, 0,
+       NULL},
+      {"tls", NULL, CLI_FLAG, &self->tls,
+       "the relay has to show a certificate; so with each --tls-...", NULL, 0,
+       0, NULL},
+      {"tls-ca", "FILE", CLI_TEXT, &options->tls_ca,
+       "authorities to believe, or its certificate", "the system's", 0, 0,
+       NULL},
+      {"tls-name", "NAME", CLI_TEXT, &options->tls_name,
+       "whose certificate it has to be", "RELAYHOST", 0, 0, NULL},
+      {"tls-cert", "FILE", CLI_TEXT, &options->tls_cert,
+       "certificate of this agent, with its chain", "none", 0, 0, NULL},
+      {"tls-key", "FILE", CLI_TEXT, &options->tls_key, "its key", "none", 0, 0,
        NULL},
       {"data", "HOW", CLI_CHOICE, &self->data,
        "visitors' bytes on their way, with a token", NULL, 0, 0, "tls|plain"},
@@ -172,6 +185,23 @@ static int take_token(struct agent_cli *self) {
   return status;
 }
 
+/* ---- certificates ----------------------------------------------------- */
+
+static int take_certificates(struct agent_cli *self) {
+  relay_agent_options *options = &self->options;
+  char error[ERROR_MAX];
+
+  if (options->tls_cert == NULL && options->tls_key != NULL)
+    return cli_usage(&self->cli, "--tls-key needs --tls-cert");
+  if (options->tls_cert != NULL && options->tls_key == NULL)
+    return cli_usage(&self->cli, "--tls-cert needs --tls-key");
+  options->tls = self->tls;
+  if (relay_tls_check(options->tls_cert, options->tls_key, options->tls_ca,
+                      error, sizeof(error)) != 0)
+    return cli_fail(&self->cli, "%s", error);
+  return CLI_GO;
+}
+
 /* ---- from the programs ------------------------------------------------ */
 
 void agent_cli_init(struct agent_cli *self, const char *program,
@@ -215,7 +245,8 @@ int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
   self->options.host = operands[0];
   self->options.once = self->once;
   self->options.mode = (relay_mode)self->mode;
-  return take_token(self);
+  status = take_certificates(self);
+  return status == CLI_GO ? take_token(self) : status;
 }
 
 /* A terminal that is gone ends an agent as Ctrl-C does, unless nohup said

@@ -162,6 +162,41 @@ static void arm(struct pair *pair, uint64_t due) {
   relay__deadline_set(&pair->deadline, due > now ? due - now : 0);
 }
 
+/* How long keepalive lets a peer be silent. It asks at rest only: with bytes on
+   their way the kernel tries for a quarter of an hour. So the pair looks for
+   itself, as long as there are some. */
+static uint64_t keepalive_ms(const struct pair *pair) {
+  const struct keepalive *keepalive = &pair->plane->keepalive;
+
+  return ((uint64_t)keepalive->idle_s +
+          (uint64_t)keepalive->interval_s * (uint64_t)keepalive->count) *
+         1000;
+}
+
+static void note_moved(struct pair *pair) {
+  pair->active_ms = now_ms(pair);
+  if (pair->deaf_ms == 0)
+    pair->deaf_ms = pair->active_ms + keepalive_ms(pair);
+}
+
+/* Looks, if it is time to, and says when to look next. */
+static bool has_vanished(struct pair *pair) {
+  uint64_t now = now_ms(pair);
+  unsigned i;
+
+  if (pair->deaf_ms == 0 || pair->deaf_ms > now)
+    return false;
+  pair->deaf_ms = 0;
+  for (i = 0; i < stream_count(pair); i++) {
+    if (relay__stream_unsent(pair->streams[i]) == 0)
+      continue;
+    pair->deaf_ms = now + (uint64_t)pair->plane->keepalive.interval_s * 1000;
+    if (relay__stream_is_deaf(pair->streams[i], keepalive_ms(pair)))
+      return true;
+  }
+  return false;
+}
+
 static void schedule(struct pair *pair) {
   int reason;
   uint64_t due = silence_due(pair, &reason);
@@ -175,6 +210,8 @@ static void schedule(struct pair *pair) {
   }
   if (pair->held)
     sooner(&due, now_ms(pair) + pair->look_ms);
+  if (pair->deaf_ms != 0)
+    sooner(&due, pair->deaf_ms);
   arm(pair, due);
 }
 
@@ -251,7 +288,7 @@ static void pump(struct pair *pair, const struct stream *stream, int events) {
     for (i = 0; i < pair->flow_count; i++)
       moved += relay__flow_pump(&pair->flows[i], false);
   if (moved != 0)
-    pair->active_ms = now_ms(pair);
+    note_moved(pair);
 }
 
 static void on_stream_event(struct stream *stream, int events) {
@@ -272,9 +309,11 @@ static void on_deadline(struct deadline *deadline) {
   for (i = 0; i < pair->flow_count; i++)
     moved += relay__flow_pump(&pair->flows[i], false);
   if (moved != 0)
-    pair->active_ms = now_ms(pair);
+    note_moved(pair);
   if (silence_due(pair, &reason) <= now_ms(pair))
     finish(pair, reason);
+  else if (has_vanished(pair))
+    finish(pair, UV_ETIMEDOUT);
   else
     update(pair);
 }

@@ -37,6 +37,7 @@ struct pair {
   uint64_t due_ms; /* when it expires, on the loop's clock like the rest */
   uint64_t started_ms;
   uint64_t active_ms; /* the last byte moved */
+  uint64_t deaf_ms;   /* when to look for a peer that vanished; 0: at rest */
   uint64_t ended_ms;
   bool held;            /* a reset is held back for the bytes before it */
   size_t held_length;   /* the least that was left of them */

@@ -87,6 +87,10 @@ int relay__stream_shutdown(struct stream *stream);
 /* Bytes not yet acknowledged by the peer, those that TLS keeps included; 0 when
    unknown or dead. */
 size_t relay__stream_unsent(struct stream *stream);
+/* Whether the peer has answered nothing for `ms`, not even repeated segments or
+   probes of its window, as one that lives and only reads nothing does. Bytes
+   are unsent. */
+bool relay__stream_is_deaf(const struct stream *stream, uint64_t ms);
 
 /* How many bytes it would take at once, as far as is known; at most what the
    kernel is allowed to keep unsent. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The options of a socket that is to be relayed. See stream.h.
+ * The options of a socket that is to be relayed, and what the kernel thinks of
+ * its peer. See stream.h.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -64,4 +65,22 @@ int relay__stream_tune(const struct plane *plane, int fd) {
   if (err == 0 && plane->rcvbuf_bytes != 0)
     err = set_option(fd, SOL_SOCKET, SO_RCVBUF, plane->rcvbuf_bytes);
   return err;
+}
+
+/* Repetitions that must have gone unanswered: one may be on its way. */
+#define DEAF_TRIES 2
+
+bool relay__stream_is_deaf(const struct stream *stream, uint64_t ms) {
+#ifdef __linux__
+  struct tcp_info info;
+  socklen_t length = sizeof(info);
+
+  return getsockopt(stream->fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+         info.tcpi_last_ack_recv >= ms &&
+         (info.tcpi_retransmits >= DEAF_TRIES ||
+          info.tcpi_probes >= DEAF_TRIES);
+#else
+  (void)stream, (void)ms;
+  return false;
+#endif
 }

@@ -85,6 +85,10 @@ static const char *find_fault(const relay_options *options) {
   if (options->proxy_from != NULL &&
       relay__networks_parse(options->proxy_from, &networks) != 0)
     return "proxy_from";
+  if ((options->tls_cert == NULL) != (options->tls_key == NULL))
+    return options->tls_cert == NULL ? "tls_cert" : "tls_key";
+  if (options->tls_client_ca != NULL && options->tls_cert == NULL)
+    return "tls_client_ca";
   return NULL;
 }
 
@@ -210,6 +214,7 @@ static void on_plane_empty(struct plane *plane) {
   if (!relay->closing)
     return;
   relay__trust_free(relay);
+  relay__certificates_free(relay);
   relay__penalties_free(&relay->penalties);
   free(relay);
   if (on_close != NULL)
@@ -268,9 +273,9 @@ static int listen_for_agents(struct relay *relay) {
 
 static void set_penalties(struct relay *relay) {
   relay_options *options = &relay->options;
-  bool on =
-      options->penalties == RELAY_PENALTIES_ON ||
-      (options->penalties == RELAY_PENALTIES_AUTO && options->tokens != NULL);
+  bool on = options->penalties == RELAY_PENALTIES_ON ||
+            (options->penalties == RELAY_PENALTIES_AUTO &&
+             (options->tokens != NULL || options->tls_client_ca != NULL));
   unsigned share = options->max_unproven / 4;
 
   relay__penalties_init(&relay->penalties, on, options->penalty_ms,
@@ -282,6 +287,7 @@ static void set_penalties(struct relay *relay) {
 static void init_lists(struct relay *relay) {
   link_init(&relay->prefaces);
   link_init(&relay->handshakes);
+  link_init(&relay->proven);
   link_init(&relay->refusals);
   link_init(&relay->sessions);
   link_init(&relay->gates);
@@ -327,6 +333,8 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
     err = relay__trust_init(relay);
   else
     relay__deadline_init(&relay->tokens_due, &relay->plane, NULL);
+  if (err == 0)
+    err = relay__certificates_init(relay);
   if (err == 0)
     err = relay__state_open(relay);
   if (err == 0)

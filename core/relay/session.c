@@ -5,6 +5,7 @@
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -257,6 +258,23 @@ static void limit_silence(const struct session *session) {
 #endif
 }
 
+#define PROVED_MAX                                                             \
+  (sizeof("token , certificate ") + TOKEN_ID_MAX + TLS_NAME_MAX)
+
+/* What it proved itself by. */
+static void describe_proof(const struct session *session,
+                           char text[PROVED_MAX]) {
+  const char *token = session->by_token ? session->token_id : "";
+  const char *name = session->subject.name;
+
+  if (*token == '\0' && *name == '\0')
+    snprintf(text, PROVED_MAX, "nothing");
+  else
+    snprintf(text, PROVED_MAX, "%s%s%s%s%s", *token != '\0' ? "token " : "",
+             token, *token != '\0' && *name != '\0' ? ", " : "",
+             *name != '\0' ? "certificate " : "", name);
+}
+
 /* It was never told its address. Of a new one nobody has the ticket: nobody can
    come back to it. */
 static void give_up(struct session *session, int error, bool resumed) {
@@ -271,6 +289,7 @@ void relay__session_establish(struct session *session, bool resumed) {
   struct relay *relay = session->relay;
   struct lease *lease = session->lease;
   struct stream *stream = session->stream;
+  char proved[PROVED_MAX];
 
   session->port = lease->gate->port;
   limit_silence(session);
@@ -281,12 +300,13 @@ void relay__session_establish(struct session *session, bool resumed) {
   }
   session->stream = NULL;
   relay__deadline_set(&session->deadline, relay->options.heartbeat_ms);
+  describe_proof(session, proved);
   relay__log(&relay->logger, RELAY_LOG_INFO,
              resumed ? "agent is back" : "address established",
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
              LOG_TEXT("host", lease->host),
-             LOG_NUMBER("port", lease->gate->port));
+             LOG_NUMBER("port", lease->gate->port), LOG_TEXT("proved", proved));
   if (welcome(session) != 0) {
     give_up(session, UV_ENOBUFS, resumed);
   } else {

@@ -385,6 +385,28 @@ TEST(a_rate_set_often_gives_nothing) {
   CHECK_INT(1000, limit.allowance); /* one that is new begins with a burst */
 }
 
+/* However long: the window's probes are answered. That of a vanished one is in
+   tests/lua/test_life.lua. */
+TEST(a_reader_that_stops_lives_on) {
+  uint64_t until = uv_hrtime() + 3500000000ull;
+  struct rig rig;
+  struct peer *a, *b;
+
+  open_rig(&rig, false, NULL, 1 << 14);
+  rig.plane.keepalive = (struct keepalive){0, 1, 1};
+  a = &rig.peers[0];
+  b = &rig.peers[1];
+  while (uv_hrtime() < until && rig.pair != NULL) {
+    peer_send(a, 1 << 18);
+    rig_turn(&rig);
+  }
+  CHECK(rig.pair != NULL && rig.pair->deaf_ms != 0); /* it has looked */
+  RIG_UNTIL(&rig, (peer_receive(b, a->seed, 1 << 18),
+                   b->received == a->sent || b->reset));
+  CHECK_INT(a->sent, b->received);
+  rig_close(&rig);
+}
+
 /* ---- any schedule ----------------------------------------------------- */
 
 static uint64_t random_state;
@@ -481,6 +503,7 @@ static void run_all(void) {
   RUN(stalled_reader_holds_the_sender);
   RUN(half_closed_and_silent_is_reset);
   RUN(idle_is_reset);
+  RUN(a_reader_that_stops_lives_on);
   RUN(a_rate_set_often_gives_nothing);
   RUN(rate_limit_lets_its_rate_through);
   RUN(any_schedule_ends_exact);

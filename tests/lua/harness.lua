@@ -288,8 +288,28 @@ end
 
 h.trust = trust
 
--- What a mode means: "tls" is tokens, for the programs.
+-- An authority, and a certificate of it for the relay. Made once, too.
+local function certify()
+  local directory = trust().directory
+  if not trusted.ca then
+    local certs = require("certs")
+    local authority = certs.authority(directory)
+    trusted.ca = authority.path
+    trusted.relay = authority:sign("relay", certs.NAMES)
+  end
+  return trusted
+end
+
+-- What a mode means: "tls" is tokens, for the programs; "certs" is tokens
+-- inside of TLS with the relay's certificate.
 local function add_mode(name, command, mode)
+  if mode == "certs" then
+    local made = certify()
+    local words = name == "relay" and { "--tls-cert", made.relay.cert,
+      "--tls-key", made.relay.key } or { "--tls-ca", made.ca }
+    table.move(words, 1, #words, #command + 1, command)
+    mode = "tls"
+  end
   if mode == "tls" and name == "relay" then
     table.insert(command, "--tokens")
     table.insert(command, trust().path)

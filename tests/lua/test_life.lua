@@ -248,6 +248,30 @@ function T.test_a_visitor_that_vanishes_is_noticed()
   lu.assertTrue(visitor:running()) -- nobody has told it
 end
 
+-- With bytes on their way to it there is no keepalive, and it is noticed too.
+function T.test_a_visitor_that_vanishes_while_it_is_sent_to()
+  h.need("nc")
+  local inner, outer, relay = split_world()
+  local service = inner:start({ "nc", "-l", "127.0.0.1", "9000",
+    stdin = "pipe" })
+  local agent = inner:start({ h.program("expose"), "192.0.2.1", relay.port,
+    "9000", "--pool", "0", expect = 0 })
+  agent:wait_address()
+  h.wait_until("the service listens", function()
+    return inner:run("ss", "-Htln"):find("127.0.0.1:9000", 1, true)
+  end)
+  local sockets = scene.sockets(relay)
+  local visitor = outer:start({ "nc", "192.0.2.1", tostring(agent.port),
+    stdin = "pipe" })
+  visitor:write("hello\n")
+  service:wait_line("^hello$")
+  outer:set_link("wire", false)
+  service:write("are you there?\n")
+  relay:wait_log("visitor closed conn=%d+ from=192.0.2.2:%d+ [^\n]*" ..
+    "bytes_in=6 bytes_out=15 [^\n]*reason=ETIMEDOUT", 20)
+  scene.wait_sockets(relay, sockets)
+end
+
 -- One that vanishes before it was served, too.
 function T.test_a_visitor_that_vanishes_while_it_waits()
   local inner, outer, relay, agent = split_world({ "--grace", "1h",
