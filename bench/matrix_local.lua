@@ -204,53 +204,6 @@ add("31", function()
     relay = summary.percentile(again, 0.99), target = "< 1000 ms" } }
 end)
 
--- ---- 34: refusals -----------------------------------------------------------
-
--- A tokens file, and what the tokens are, by name.
-local function make_tokens(...)
-  local path, tokens = h.tmpdir() .. "/tokens", {}
-  for _, name in ipairs({ ... }) do
-    tokens[name] = h.output_of({ h.program("relay"), "token", "new", name,
-      "--tokens", path }):match("%S+")
-  end
-  return path, tokens
-end
-
-add("34", function()
-  local path, tokens = make_tokens("alice", "bob")
-  h.output_of({ h.program("relay"), "token", "revoke", "bob", "--tokens",
-    path })
-  local options = { "--penalties", "off", "--tokens", path, "--log", "none" }
-  local relay = h.start_relay(options)
-  local strict = policy.relay("return { auth = function() return false end }",
-    { table.unpack(options) })
-  local secret = tokens.alice:match("%.(.*)")
-  local other = tokens.bob:match("%.(.*)")
-  local classes = {
-    { "unknown id", relay, "nobody." .. secret },
-    { "wrong key", relay, "alice." .. other },
-    { "revoked", relay, tokens.bob },
-    { "denied by policy", strict, tokens.alice },
-  }
-  local lists = { {}, {}, {}, {} }
-  for round = 1, 60 do
-    for i = 1, #classes do
-      local at = (round + i) % #classes + 1
-      local class = classes[at]
-      local began = sys.now()
-      h.start_echoserver(class[2], { wait = false, expect = 1,
-        env = { RELAY_TOKEN = class[3] } }):wait()
-      table.insert(lists[at], (sys.now() - began) * 1e3)
-    end
-  end
-  local cases = {}
-  for i, class in ipairs(classes) do
-    cases[i] = { "agent refused, " .. class[1] .. ": median", "ms",
-      relay = summary.median(lists[i]), target = i > 1 and "as unknown" or nil }
-  end
-  return cases
-end)
-
 -- ---- 40: a hook that loops --------------------------------------------------
 
 add("40", function()
