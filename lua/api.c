@@ -7,6 +7,22 @@
 
 #include "private.h"
 
+/* ---- arguments -------------------------------------------------------- */
+
+const char *relay__lua_check_text(lua_State *L, int index) {
+  size_t size;
+  const char *text = luaL_checklstring(L, index, &size);
+
+  luaL_argcheck(L, strlen(text) == size, index, "it holds a zero byte");
+  return text;
+}
+
+const char *relay__lua_opt_text(lua_State *L, int index,
+                                const char *otherwise) {
+  return lua_isnoneornil(L, index) ? otherwise
+                                   : relay__lua_check_text(L, index);
+}
+
 #define NAMES_MAX 64
 
 static relay_t *check_relay(lua_State *L) {

@@ -113,7 +113,7 @@ static bool has(const struct set *set, const unsigned char *address) {
 
 static int set_has(lua_State *L) {
   const struct set *set = luaL_checkudata(L, 1, SET);
-  const char *text = luaL_checkstring(L, 2);
+  const char *text = relay__lua_check_text(L, 2);
   unsigned char address[16];
   int offset;
 

@@ -36,7 +36,7 @@ static int core_sleep(lua_State *L) {
   struct task *task = relay__lua_wait_begin(L, "socket.sleep");
 
   relay__lua_task_sleep(task, (uint64_t)ceil(seconds * 1000));
-  return relay__lua_wait(L, after_sleep);
+  return relay__lua_wait(L, 0, after_sleep);
 }
 
 static int core_skip(lua_State *L) {
@@ -90,10 +90,13 @@ static int refuse(lua_State *L) {
 }
 
 void relay__lua_open_sockets(lua_State *L) {
-  static const luaL_Reg modules[] = {
-      {"socket.core", open_core}, {"ssl.https", relay__lua_open_https},
-      {"socket.unix", refuse},    {"socket.serial", refuse},
-      {"ssl.core", refuse},       {NULL, NULL}};
+  static const luaL_Reg modules[] = {{"socket.core", open_core},
+                                     {"ssl.https", relay__lua_open_https},
+                                     {"socket.unix", refuse},
+                                     {"socket.serial", refuse},
+                                     {"ssl", refuse},
+                                     {"ssl.core", refuse},
+                                     {NULL, NULL}};
 
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield(L, -1, "relay");

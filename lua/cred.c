@@ -79,7 +79,7 @@ static int cred_verify(lua_State *L) {
                                          : relay_strerror(err));
   task->on_wait_end = on_proof_end;
   task->wait = task;
-  return relay__lua_wait(L, after_proof);
+  return relay__lua_wait(L, 0, after_proof);
 }
 
 /* Upvalue 1: whether the tokens file has it. */

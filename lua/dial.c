@@ -139,7 +139,8 @@ static int connect_step(lua_State *L, int status, lua_KContext context) {
   struct socket *s = lua_touserdata(L, AT_SOCKET);
 
   (void)status;
-  (void)context;
+  if (relay__lua_socket_is_another(s, context))
+    return relay__lua_socket_fail(L, s, IO_CLOSED);
   return advance(L, s, look(s));
 }
 
@@ -174,8 +175,8 @@ static uint64_t limit_of(const struct socket *s) {
 static int begin(lua_State *L, struct socket *s) {
   struct query query = {
       .what = WHAT,
-      .host = luaL_checkstring(L, AT_HOST),
-      .service = luaL_checkstring(L, AT_PORT),
+      .host = relay__lua_check_text(L, AT_HOST),
+      .service = relay__lua_check_text(L, AT_PORT),
       .hints = {.ai_socktype = SOCK_STREAM, .ai_family = s->family},
       .limit_ms = limit_of(s)};
 
@@ -206,15 +207,15 @@ int relay__lua_connect(lua_State *L) {
   static const int families[] = {AF_UNSPEC, AF_INET, AF_INET6};
   int family = families[luaL_checkoption(L, 5, "unspec", names)];
   struct query query = {.what = WHAT,
-                        .host = luaL_optstring(L, 3, NULL),
-                        .service = luaL_optstring(L, 4, "0"),
+                        .host = relay__lua_opt_text(L, 3, NULL),
+                        .service = relay__lua_opt_text(L, 4, "0"),
                         .hints = {.ai_socktype = SOCK_STREAM,
                                   .ai_family = family,
                                   .ai_flags = AI_PASSIVE}};
   struct socket *s;
 
-  luaL_checkstring(L, 1);
-  luaL_checkstring(L, 2);
+  relay__lua_check_text(L, 1);
+  relay__lua_check_text(L, 2);
   lua_settop(L, 4);
   s = relay__lua_socket_push(L, "master");
   lua_insert(L, AT_SOCKET);

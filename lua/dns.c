@@ -85,7 +85,7 @@ static int after_host(lua_State *L, int status, lua_KContext context) {
 
 /* What is asked for stays at 1 of the stack: whether it is the address. */
 static int ask_host(lua_State *L, const char *what, bool wants_ip) {
-  const char *host = luaL_checkstring(L, 1);
+  const char *host = relay__lua_check_text(L, 1);
   struct query query = {.what = what,
                         .host = host,
                         .hints = {.ai_family = AF_INET,
@@ -146,7 +146,7 @@ static int after_addresses(lua_State *L, int status, lua_KContext context) {
 
 static int dns_getaddrinfo(lua_State *L) {
   struct query query = {.what = "dns.getaddrinfo",
-                        .host = luaL_checkstring(L, 1),
+                        .host = relay__lua_check_text(L, 1),
                         .hints.ai_socktype = SOCK_STREAM};
 
   return relay__lua_look_up(L, &query, after_addresses);
@@ -205,8 +205,8 @@ static int after_info(lua_State *L, int status, lua_KContext context) {
 
 static int dns_getnameinfo(lua_State *L) {
   struct query query = {.what = "dns.getnameinfo",
-                        .host = luaL_optstring(L, 1, NULL),
-                        .service = luaL_optstring(L, 2, NULL),
+                        .host = relay__lua_opt_text(L, 1, NULL),
+                        .service = relay__lua_opt_text(L, 2, NULL),
                         .hints.ai_socktype = SOCK_STREAM};
 
   if (query.host == NULL && query.service == NULL)

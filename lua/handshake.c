@@ -260,7 +260,8 @@ static int handshake_step(lua_State *L, int status, lua_KContext context) {
   int outcome = IO_CLOSED;
 
   (void)status;
-  (void)context;
+  if (relay__lua_socket_is_another(s, context))
+    return relay__lua_socket_fail(L, s, IO_CLOSED);
   if (s->fd >= 0 && s->tls != NULL) {
     ERR_clear_error();
     errno = 0;
@@ -345,7 +346,7 @@ int relay__lua_tls_begin(lua_State *L, struct socket *s) {
     return 2;
   }
   lua_settop(L, 1);
-  return handshake_step(L, LUA_OK, 0);
+  return handshake_step(L, LUA_OK, (lua_KContext)s->serial);
 }
 
 /* Bytes that came in the clear must not be taken for encrypted ones. */

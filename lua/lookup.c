@@ -113,7 +113,7 @@ static int await(lua_State *L, struct lookup *lookup, struct addresses *into,
   lookup->policy->handles++;
   lookup->task->wait = lookup;
   lookup->task->on_wait_end = on_wait_end;
-  return relay__lua_wait(L, then);
+  return relay__lua_wait(L, 0, then);
 }
 
 /* ---- what others call ------------------------------------------------- */
@@ -191,7 +191,7 @@ static int after_resolve(lua_State *L, int status, lua_KContext context) {
 
 int relay__lua_resolve(lua_State *L) {
   struct query query = {.what = "relay.resolve",
-                        .host = luaL_checkstring(L, 1),
+                        .host = relay__lua_check_text(L, 1),
                         .hints.ai_socktype = SOCK_STREAM};
 
   return relay__lua_look_up(L, &query, after_resolve);

@@ -107,7 +107,7 @@ static int box_limit(lua_State *L) {
 static int conn_tag(lua_State *L) {
   const struct box *box = luaL_checkudata(L, 1, CONN);
   relay_t *relay = relay__lua_box_relay(L, box);
-  const char *key = luaL_checkstring(L, 2);
+  const char *key = relay__lua_check_text(L, 2);
   const char *value = NULL;
 
   if (!lua_isnoneornil(L, 3))

@@ -304,7 +304,7 @@ void relay__lua_open_objects(lua_State *L);
 /* The task that may wait here; raises when none may. */
 struct task *relay__lua_wait_begin(lua_State *L, const char *what);
 /* Yields to the engine; `then` goes on. */
-int relay__lua_wait(lua_State *L, lua_KFunction then);
+int relay__lua_wait(lua_State *L, lua_KContext context, lua_KFunction then);
 /* Whether the coroutine stands in an engine wait. */
 bool relay__lua_is_waiting(lua_State *co);
 void relay__lua_open_coroutine(lua_State *L);
@@ -313,6 +313,9 @@ int relay__lua_resolve(lua_State *L);
 /* relay.wait */
 int relay__lua_wait_for(lua_State *L);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
+/* An argument that C will read as a string, so one without a zero byte. */
+const char *relay__lua_check_text(lua_State *L, int index);
+const char *relay__lua_opt_text(lua_State *L, int index, const char *otherwise);
 
 /* ---- sockets ---------------------------------------------------------- */
 

@@ -172,6 +172,10 @@ void relay__lua_socket_unwatch(struct slot *slot) {
   slot->task = NULL;
 }
 
+bool relay__lua_socket_is_another(const struct socket *s, lua_KContext serial) {
+  return s->serial != (uint64_t)serial;
+}
+
 static void on_wait_end(void *wait, bool killed) {
   struct slot *slot = wait;
 
@@ -217,5 +221,5 @@ int relay__lua_socket_wait(lua_State *L, struct socket *s, enum side side,
   set_alarm(s, side, task);
   if (side == SIDE_READ && relay__lua_tls_is_dirty(s))
     relay__lua_task_sleep(task, 0); /* poll does not see what TLS has read */
-  return relay__lua_wait(L, then);
+  return relay__lua_wait(L, (lua_KContext)s->serial, then);
 }

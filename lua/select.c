@@ -237,7 +237,7 @@ static int step(lua_State *L, int status, lua_KContext context) {
     if (left > 0)
       relay__lua_task_sleep(selection->task,
                             (uint64_t)ceil(fmin(left, 1e9) * 1000));
-    return relay__lua_wait(L, step);
+    return relay__lua_wait(L, 0, step);
   }
   fill(L, selection, SIDE_READ, read_list);
   fill(L, selection, SIDE_WRITE, write_list);

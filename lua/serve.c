@@ -56,10 +56,10 @@ static int after_look_up(lua_State *L, int status, lua_KContext context) {
 
 int relay__lua_socket_bind(lua_State *L) {
   struct socket *s = relay__lua_socket_check(L, "master");
-  const char *host = luaL_checkstring(L, 2);
+  const char *host = relay__lua_check_text(L, 2);
   struct query query = {.what = "tcp:bind",
                         .host = strcmp(host, "*") == 0 ? NULL : host,
-                        .service = luaL_checkstring(L, 3),
+                        .service = relay__lua_check_text(L, 3),
                         .hints = {.ai_socktype = SOCK_STREAM,
                                   .ai_family = s->family,
                                   .ai_flags = AI_PASSIVE}};
@@ -96,10 +96,12 @@ static int try_accept(struct socket *s, int *fd) {
 /* The client is at 2, made beforehand: nothing can fail once it is accepted. */
 static int accept_step(lua_State *L, int status, lua_KContext context) {
   struct socket *s = lua_touserdata(L, 1), *client = lua_touserdata(L, 2);
-  int fd, outcome = try_accept(s, &fd);
+  int fd, outcome;
 
   (void)status;
-  (void)context;
+  if (relay__lua_socket_is_another(s, context))
+    return relay__lua_socket_fail(L, s, IO_CLOSED);
+  outcome = try_accept(s, &fd);
   if (outcome == IO_READ && !relay__lua_socket_is_late(s, SIDE_READ))
     return relay__lua_socket_wait(L, s, SIDE_READ, IO_READ, "tcp:accept",
                                   accept_step);
@@ -120,5 +122,5 @@ int relay__lua_socket_accept(lua_State *L) {
   lua_settop(L, 1);
   relay__lua_socket_begin(L, s, SIDE_READ, "tcp:accept");
   relay__lua_socket_push(L, "client");
-  return accept_step(L, LUA_OK, 0);
+  return accept_step(L, LUA_OK, (lua_KContext)s->serial);
 }

@@ -113,9 +113,13 @@ void relay__lua_socket_progress(struct socket *s, enum side side);
 /* As LuaSocket counts: with no `block_s` there is no waiting at all. */
 bool relay__lua_socket_is_late(const struct socket *s, enum side side);
 /* Waits until IO_READ or IO_WRITE is over, or it is late, and goes on with
-   `then`. The side is that of the operation. */
+   `then`, whose context is the serial of the descriptor that was waited on. The
+   side is that of the operation. */
 int relay__lua_socket_wait(lua_State *L, struct socket *s, enum side side,
                            int outcome, const char *what, lua_KFunction then);
+/* Whether it was closed and opened again meanwhile: what it is now, and has
+   gathered, belongs to another operation. */
+bool relay__lua_socket_is_another(const struct socket *s, lua_KContext serial);
 /* Wakes the task when the side is ready. 0, or a libuv code. */
 int relay__lua_socket_watch(struct socket *s, enum side side,
                             struct task *task);

@@ -188,7 +188,11 @@ static int receive_step(lua_State *L, int status, lua_KContext context) {
   int outcome = IO_DONE;
 
   (void)status;
-  (void)context;
+  if (relay__lua_socket_is_another(s, context)) {
+    relay__lua_socket_fail(L, s, IO_CLOSED);
+    lua_pushliteral(L, "");
+    return 3;
+  }
   while (outcome == IO_DONE) {
     outcome = read_ahead(s);
     if (outcome == IO_DONE && consume(L, s))
@@ -235,7 +239,7 @@ int relay__lua_socket_receive(lua_State *L) {
   gather(L, s, prefix, prefix_size);
   if (s->pattern == 'n' && s->wanted == 0 && prefix_size != 0)
     return receive_end(L, s, IO_DONE);
-  return receive_step(L, LUA_OK, 0);
+  return receive_step(L, LUA_OK, (lua_KContext)s->serial);
 }
 
 /* ---- send ------------------------------------------------------------- */
@@ -258,7 +262,11 @@ static int send_step(lua_State *L, int status, lua_KContext context) {
   int outcome = IO_DONE;
 
   (void)status;
-  (void)context;
+  if (relay__lua_socket_is_another(s, context)) {
+    relay__lua_socket_fail(L, s, IO_CLOSED);
+    lua_pushinteger(L, 0);
+    return 3;
+  }
   while (outcome == IO_DONE && s->send_at < s->send_end) {
     size_t count = s->send_end - s->send_at, sent = 0;
 
@@ -302,5 +310,5 @@ int relay__lua_socket_send(lua_State *L) {
   }
   s->send_at = (size_t)first - 1;
   s->send_end = (size_t)last;
-  return send_step(L, LUA_OK, 0);
+  return send_step(L, LUA_OK, (lua_KContext)s->serial);
 }

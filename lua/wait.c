@@ -32,9 +32,9 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
   return task;
 }
 
-int relay__lua_wait(lua_State *L, lua_KFunction then) {
+int relay__lua_wait(lua_State *L, lua_KContext context, lua_KFunction then) {
   lua_pushlightuserdata(L, (void *)&mark);
-  return lua_yieldk(L, 1, 0, then);
+  return lua_yieldk(L, 1, context, then);
 }
 
 /* ---- sleep ------------------------------------------------------------ */
@@ -59,7 +59,7 @@ int relay__lua_sleep(lua_State *L) {
   struct task *task = relay__lua_wait_begin(L, "relay.sleep");
 
   relay__lua_task_sleep(task, ms);
-  return relay__lua_wait(L, after_sleep);
+  return relay__lua_wait(L, 0, after_sleep);
 }
 
 /* ---- a script's own coroutines ---------------------------------------- */

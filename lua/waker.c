@@ -86,7 +86,7 @@ static int wait_on(lua_State *L, int status, lua_KContext context) {
   task->wait = waker;
   if (context != 0)
     relay__lua_task_sleep(task, (uint64_t)context);
-  return relay__lua_wait(L, after_wait);
+  return relay__lua_wait(L, 0, after_wait);
 }
 
 int relay__lua_wait_for(lua_State *L) {

@@ -164,12 +164,22 @@ static void on_signal(struct cli_run *run, int signal) {
 
 /* ---- the token -------------------------------------------------------- */
 
+/* What it was read from is overwritten, too: only what the agent derived from
+   it is needed. */
+static void wipe_token(struct agent_cli *self) {
+  volatile char *at = (char *)self->options.token;
+
+  while (at != NULL && *at != '\0')
+    *at++ = '\0';
+}
+
 /* The first line of the file, without blanks around it. */
 static int read_token_file(struct agent_cli *self) {
   FILE *file = fopen(self->token_file, "re");
   char *line = NULL;
 
   if (file != NULL) {
+    setvbuf(file, NULL, _IONBF, 0); /* no copy of it in a buffer */
     line = fgets(self->token, sizeof(self->token), file);
     fclose(file);
   }
@@ -274,6 +284,7 @@ int agent_cli_run(struct agent_cli *self) {
     self->ticket_due.data = self;
     err = relay_agent_new(&self->agent, &self->run.loop, &self->options);
   }
+  wipe_token(self);
   /* All else was looked at before. */
   if (err == UV_EINVAL && token_source(self) != NULL)
     return cli_fail(&self->cli, "%s: that is not a token", token_source(self));

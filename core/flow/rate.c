@@ -14,9 +14,15 @@ static uint64_t burst_of(const struct rate_limit *limit) {
 }
 
 void relay__rate_set(struct rate_limit *limit, uint64_t rate, uint64_t now_ms) {
+  bool was_none = limit->rate == 0;
+
+  if (rate == limit->rate)
+    return;
+  relay__rate_refill(limit, now_ms);
   limit->rate = rate;
-  limit->allowance = burst_of(limit);
   limit->refilled_ms = now_ms;
+  if (was_none || limit->allowance > burst_of(limit))
+    limit->allowance = burst_of(limit);
 }
 
 void relay__rate_refill(struct rate_limit *limit, uint64_t now_ms) {

@@ -15,6 +15,8 @@ struct rate_limit {
   uint64_t refilled_ms;
 };
 
+/* A limit that was none begins with a burst; else what may be read now is what
+   it was, or a burst at most. */
 void relay__rate_set(struct rate_limit *limit, uint64_t rate, uint64_t now_ms);
 /* Credits the time since the last refill. */
 void relay__rate_refill(struct rate_limit *limit, uint64_t now_ms);

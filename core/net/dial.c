@@ -83,6 +83,12 @@ static int try_rest(struct dial *dial, int status) {
   return 0;
 }
 
+/* Nobody needs the key any more. */
+static void finish(struct dial *dial, int status, struct stream *stream) {
+  relay__secret_wipe(dial->key, sizeof(dial->key));
+  dial->on_done(dial, status, stream);
+}
+
 /* The present address failed. */
 static void fail_address(struct dial *dial, int status) {
   relay__stream_close(dial->stream);
@@ -91,7 +97,7 @@ static void fail_address(struct dial *dial, int status) {
     dial->rest = NULL;
   status = try_rest(dial, status);
   if (status != 0)
-    dial->on_done(dial, status, NULL);
+    finish(dial, status, NULL);
 }
 
 /* Sends what is left of the opening. 0 when all is sent; UV_EAGAIN. */
@@ -150,15 +156,19 @@ static void on_dial_event(struct stream *stream, int events) {
   }
   dial->stream = NULL;
   dial->rest = NULL;
-  relay__secret_wipe(dial->key, sizeof(dial->key));
-  dial->on_done(dial, 0, stream);
+  finish(dial, 0, stream);
 }
 
 int relay__dial_start(struct dial *dial, const struct sockaddr *address,
                       socklen_t length, const struct addrinfo *rest) {
+  int status;
+
   dial->rest = rest;
   dial->error = 0;
-  return try_rest(dial, try_address(dial, address, length));
+  status = try_rest(dial, try_address(dial, address, length));
+  if (status != 0)
+    relay__secret_wipe(dial->key, sizeof(dial->key));
+  return status;
 }
 
 void relay__dial_next(struct dial *dial) {

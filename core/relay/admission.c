@@ -48,8 +48,11 @@ static void on_deadline(struct deadline *deadline) {
     return;
   }
   relay__question_drop(session->relay, &session->question);
-  if (!session->ended) /* by cancel */
-    refuse(session, RELAY_EDENIED, "the policy took too long");
+  if (session->ended) /* by cancel */
+    return;
+  /* In auth that is a no; one that was let in may try again. */
+  refuse(session, session->admitted ? RELAY_EHOOK : RELAY_EDENIED,
+         "the policy took too long");
 }
 
 static int allowed_port(const struct session *session, unsigned port) {
@@ -323,6 +326,16 @@ static void decide(struct session *session) {
                         session->relay->options.hook_agent_ms);
 }
 
+/* There is no memory for its session. */
+static void tell_gone(struct relay *relay, const struct proof *proof) {
+  relay_agent_info info;
+
+  if (proof == NULL || !proof->admitted)
+    return;
+  relay__proof_info(proof, &info);
+  relay__tell_agent_gone(relay, &info, UV_ENOMEM);
+}
+
 void relay__session_start(struct relay *relay, struct stream *stream,
                           const struct wire_message *listen, const char *from,
                           const struct proof *proof) {
@@ -331,6 +344,7 @@ void relay__session_start(struct relay *relay, struct stream *stream,
 
   if (session == NULL) {
     relay__stream_close(stream);
+    tell_gone(relay, proof);
     return;
   }
   take_proof(session, proof);

@@ -99,12 +99,14 @@ static void refuse_bad(struct handshake *handshake, int error) {
   relay__handshake_fail(handshake, error, what, what);
 }
 
+/* For a newer one, which is no fault. It may be asked about: then a hook is
+   told that it is gone. */
 static void push_out(struct link *link) {
   struct handshake *handshake =
       container_of(link, struct handshake, source_link);
 
-  relay__fault_note(handshake->relay, handshake->source, handshake->from,
-                    "it gave way to newer ones from its source");
+  relay__complain(handshake->relay, handshake->from,
+                  "it gave way to newer ones from its source");
   handshake->relay->stats.refused_total++;
   relay__handshake_end(handshake);
 }
@@ -313,7 +315,9 @@ void relay__handshake_start(struct relay *relay, struct stream *stream,
 
   if (source == NULL)
     return;
-  handshake = calloc(1, sizeof(*handshake));
+  /* A hook may have closed the relay, to make room for it. */
+  handshake =
+      relay->closing || relay->draining ? NULL : calloc(1, sizeof(*handshake));
   if (handshake == NULL) {
     relay__source_release(&relay->penalties, source);
     relay__stream_close(stream);

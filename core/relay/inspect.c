@@ -192,26 +192,43 @@ int relay_unlisten(relay_t *r, unsigned port) {
   return 0;
 }
 
+/* Fills a struct of the caller's, which may be older and shorter than ours, or
+   newer and longer: each begins with its size, and ends up with that of what
+   was filled in. */
+static int hand_out(void *to, const void *info, size_t known) {
+  size_t size = *(const size_t *)to;
+  size_t filled = size < known ? size : known;
+
+  if (size < sizeof(size))
+    return UV_EINVAL;
+  memset(to, 0, size);
+  memcpy(to, info, filled);
+  *(size_t *)to = filled;
+  return 0;
+}
+
 int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info) {
   struct visitor *visitor = find_conn(r, conn);
+  relay_conn_info all;
 
   if (visitor == NULL)
     return UV_ENOENT;
-  relay__visitor_info(visitor, info);
-  return 0;
+  relay__visitor_info(visitor, &all);
+  return hand_out(info, &all, sizeof(all));
 }
 
 int relay_get_agent(relay_t *r, uint64_t agent, relay_agent_info *info) {
   struct session *session = find_agent(r, agent);
   struct proof *proof = session == NULL ? find_proving(r, agent) : NULL;
+  relay_agent_info all;
 
   if (session == NULL && proof == NULL)
     return UV_ENOENT;
   if (session != NULL)
-    relay__session_info(session, info);
+    relay__session_info(session, &all);
   else
-    relay__proof_info(proof, info);
-  return 0;
+    relay__proof_info(proof, &all);
+  return hand_out(info, &all, sizeof(all));
 }
 
 int relay_each_conn(relay_t *r,
@@ -245,7 +262,6 @@ int relay_each_agent(relay_t *r,
 }
 
 void relay_get_stats(const relay_t *r, relay_stats *stats) {
-  size_t size = stats->size;
   relay_stats now = r->stats;
 
   now.parked = r->stats.parked;
@@ -259,6 +275,5 @@ void relay_get_stats(const relay_t *r, relay_stats *stats) {
       now.bytes_out += relay__pair_bytes_out(visitor->pair);
     }
   }
-  now.size = size < sizeof(now) ? size : sizeof(now);
-  memcpy(stats, &now, now.size);
+  hand_out(stats, &now, sizeof(now));
 }

@@ -247,8 +247,7 @@ static void replace_session(struct lease *lease) {
 
   if (old == NULL)
     return;
-  old->lease = NULL;
-  lease->session = NULL;
+  lease->session = NULL; /* while the end of the old one is told with it */
   relay__session_end(old, RELAY_EREPLACED, NULL);
 }
 
@@ -257,6 +256,14 @@ static void replace_session(struct lease *lease) {
 static void end_joined(struct visitor *visitor, void *subject) {
   if (visitor->lease == subject && visitor->phase == VISITOR_JOINED)
     relay__visitor_end(visitor, RELAY_EREPLACED);
+}
+
+/* The session that has the lease now serves its pairs. */
+static void take_joined(struct visitor *visitor, void *subject) {
+  const struct session *session = subject;
+
+  if (visitor->lease == session->lease && visitor->phase == VISITOR_JOINED)
+    visitor->agent = session->number;
 }
 
 static void renew_ticket(struct lease *lease, const struct session *session) {
@@ -315,6 +322,7 @@ void relay__lease_attach(struct lease *lease, struct session *session) {
   relay__deadline_clear(&lease->grace);
   lease->session = session;
   session->lease = lease;
+  relay__gate_each_visitor(lease->gate, take_joined, session);
 }
 
 void relay__lease_confirm(struct lease *lease) {

@@ -21,15 +21,17 @@ static void begin(struct relay *relay, struct asking *asking,
   asking->call = question->call = ++relay->next_call;
   asking->settled = false;
   asking->keyed = false;
+  relay__verdict_init(&asking->verdict);
   relay->asking = asking;
 }
 
 /* Its subject was ended by the hook itself: what it answers is void. */
 static bool is_void(struct relay *relay, struct asking *asking, bool ended,
-                    int err, const struct verdict *verdict) {
+                    int err, struct verdict *verdict) {
   if (!ended)
     return false;
   relay->asking = asking->outer;
+  relay__verdict_wipe(&asking->verdict);
   if (err == 0 && verdict->given.answer == RELAY_DEFER && !asking->settled &&
       relay->policy.cancel != NULL)
     relay->policy.cancel(relay->policy.data, asking->call);
@@ -53,9 +55,12 @@ static bool conclude(struct relay *relay, struct asking *asking,
       relay__verdict_move(verdict, &asking->verdict);
     }
   }
+  relay__verdict_wipe(&asking->verdict);
   if (err != 0)
     relay__verdict_deny(verdict, relay_strerror(RELAY_EHOOK));
   relay__verdict_own(verdict);
+  if (kind != ENTRY_PROOF_CALL) /* nobody asked for a key */
+    relay__verdict_wipe(verdict);
   return true;
 }
 
@@ -80,8 +85,8 @@ bool relay__ask_auth(struct session *session, struct verdict *verdict) {
                   verdict);
 }
 
-bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
-                      bool *keyed) {
+bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
+                      uint8_t key[SECRET_SIZE]) {
   struct relay *relay = proof->handshake->relay;
   relay_credentials credentials = {
       sizeof(credentials), proof->token_id,
@@ -89,6 +94,7 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
           relay__trust_refusal(relay, proof->token_id) == NULL};
   relay_agent_info info;
   struct asking asking;
+  bool decided;
   int err;
 
   *keyed = false;
@@ -101,14 +107,17 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
   begin(relay, &asking, &proof->question, verdict);
   err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
                            &verdict->given);
-  if (is_void(relay, &asking, proof->handshake->ended, err, verdict))
+  if (is_void(relay, &asking, proof->handshake->ended, err, verdict)) {
+    relay__secret_wipe(asking.key, sizeof(asking.key));
     return false;
-  if (conclude(relay, &asking, &proof->question, ENTRY_PROOF_CALL, err,
-               verdict))
-    return true;
+  }
+  decided = conclude(relay, &asking, &proof->question, ENTRY_PROOF_CALL, err,
+                     verdict);
   *keyed = asking.keyed;
-  memcpy(verdict->key, asking.key, sizeof(verdict->key));
-  return false;
+  if (asking.keyed)
+    memcpy(key, asking.key, sizeof(asking.key));
+  relay__secret_wipe(asking.key, sizeof(asking.key));
+  return decided;
 }
 
 bool relay__ask_allocate(struct session *session, struct verdict *verdict) {
@@ -236,9 +245,27 @@ static int settle_open(struct relay *relay, uint64_t call,
   return UV_ENOENT;
 }
 
+/* The answer to a hook that is being called right now. */
+static int settle_asking(struct asking *asking, const struct verdict *verdict) {
+  if (asking->settled)
+    return UV_ENOENT;
+  asking->settled = true;
+  relay__verdict_move(&asking->verdict, verdict);
+  return 0;
+}
+
+static struct asking *find_asking(const struct relay *relay, uint64_t call) {
+  struct asking *asking = relay->asking;
+
+  while (asking != NULL && asking->call != call)
+    asking = asking->outer;
+  return asking;
+}
+
 int relay_settle(relay_t *r, uint64_t call, const relay_verdict *verdict) {
+  struct asking *asking = find_asking(r, call);
   struct verdict copy;
-  struct asking *asking;
+  int err;
 
   /* A forgotten size would make any verdict an ALLOW. */
   if (verdict == NULL || verdict->size > sizeof(*verdict) ||
@@ -248,27 +275,19 @@ int relay_settle(relay_t *r, uint64_t call, const relay_verdict *verdict) {
   relay__verdict_init(&copy);
   memcpy(&copy.given, verdict, verdict->size);
   relay__verdict_own(&copy);
-  for (asking = r->asking; asking != NULL; asking = asking->outer) {
-    if (asking->call != call)
-      continue;
-    if (asking->settled)
-      return UV_ENOENT;
-    asking->settled = true;
-    relay__verdict_move(&asking->verdict, &copy);
-    return 0;
-  }
-  return settle_open(r, call, &copy.given);
+  err = asking != NULL ? settle_asking(asking, &copy)
+                       : settle_open(r, call, &copy.given);
+  relay__verdict_wipe(&copy);
+  return err;
 }
 
 int relay_verify(relay_t *r, uint64_t call, const void *key, size_t key_size) {
-  struct asking *asking = r->asking;
+  struct asking *asking = find_asking(r, call);
   struct entry *entry;
   struct proof *proof;
 
   if (key == NULL || key_size != SECRET_SIZE)
     return UV_EINVAL;
-  while (asking != NULL && asking->call != call)
-    asking = asking->outer;
   if (asking != NULL) {
     if (asking->settled || asking->keyed)
       return asking->keyed ? UV_EALREADY : UV_ENOENT;

@@ -160,6 +160,8 @@ struct proof {
   bool proven;
   bool admitted; /* by auth: agent_gone will be told */
   bool plain;    /* auth lets it have data=plain */
+  bool keyed;    /* relay_verify gave its key */
+  bool of_file;  /* which is the one in the tokens file */
   uint64_t number;
   uint64_t since_ms;
   struct entry by_number;
@@ -587,6 +589,8 @@ void relay__verdict_init(struct verdict *verdict);
 void relay__verdict_deny(struct verdict *verdict, const char *reason);
 /* What it points to is copied into it. */
 void relay__verdict_own(struct verdict *verdict);
+/* Its key is gone from memory. */
+void relay__verdict_wipe(struct verdict *verdict);
 /* The same verdict in another place. */
 void relay__verdict_move(struct verdict *to, const struct verdict *from);
 
@@ -595,9 +599,9 @@ void relay__verdict_move(struct verdict *to, const struct verdict *from);
    the owner's *_decide will be called, or its deadline expires. */
 bool relay__ask_auth(struct session *session, struct verdict *verdict);
 /* The same of one that has an id. `keyed`: relay_verify was called meanwhile,
-   and `verdict` has the key. */
-bool relay__ask_proof(struct proof *proof, struct verdict *verdict,
-                      bool *keyed);
+   with this `key`, whatever the answer. */
+bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
+                      uint8_t key[SECRET_SIZE]);
 bool relay__ask_allocate(struct session *session, struct verdict *verdict);
 bool relay__ask_visitor(struct visitor *visitor, struct verdict *verdict);
 bool relay__ask_peek(struct visitor *visitor, const void *bytes, size_t count,

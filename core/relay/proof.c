@@ -80,15 +80,35 @@ static void settle(struct proof *proof, const uint8_t *key, const char *fault) {
     relay__tls_settle(proof->handshake->stream, key);
 }
 
-static void settle_from_file(struct proof *proof) {
+/* The one that the tokens file has for it; NULL: none, and why. */
+static const uint8_t *find_key(const struct proof *proof, const char **fault) {
   const struct relay *relay = proof->handshake->relay;
   const struct token *token = relay__trust_token(relay, proof->token_id);
-  const char *refusal = relay__trust_refusal(relay, proof->token_id);
 
-  if (token == NULL)
-    settle(proof, NULL, "unknown token");
+  *fault = token != NULL ? relay__trust_refusal(relay, proof->token_id)
+                         : "unknown token";
+  return *fault == NULL ? token->key : NULL;
+}
+
+/* The file decides, also about a key that was given before. */
+static void settle_from_file(struct proof *proof) {
+  const char *fault;
+  const uint8_t *key = find_key(proof, &fault);
+
+  if (key != NULL && proof->keyed && !proof->of_file)
+    settle(proof, NULL, "a key that is not its token's");
   else
-    settle(proof, refusal == NULL ? token->key : NULL, refusal);
+    settle(proof, key, fault);
+}
+
+/* By relay_verify. */
+static void take_key(struct proof *proof, const uint8_t key[SECRET_SIZE]) {
+  const char *fault;
+  const uint8_t *ours = find_key(proof, &fault);
+
+  proof->keyed = true;
+  proof->of_file = ours != NULL && relay__secret_equals(ours, key, SECRET_SIZE);
+  settle(proof, key, NULL);
 }
 
 /* The policy's words, at most once a second: anybody can make it say them. */
@@ -126,8 +146,8 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
     proof->admitted = true;
     proof->plain = given->plain != 0;
     take_owner(proof, given->name);
-    if (proof->handshake->stream->tls->settled)
-      return; /* by relay_verify */
+    if (proof->keyed)
+      return;
     if (given->key_size != 0)
       settle(proof, given->key, "policy gave a key that is none");
     else
@@ -167,7 +187,7 @@ void relay__proof_decide(struct proof *proof, const relay_verdict *verdict) {
 }
 
 void relay__proof_verify(struct proof *proof, const uint8_t key[SECRET_SIZE]) {
-  settle(proof, key, NULL);
+  take_key(proof, key);
   resume(proof);
 }
 
@@ -186,8 +206,9 @@ void relay__proof_late(struct handshake *handshake) {
 static void ask(struct proof *proof) {
   struct relay *relay = proof->handshake->relay;
   struct handshake *handshake = proof->handshake;
+  uint8_t key[SECRET_SIZE];
   struct verdict verdict;
-  bool keyed;
+  bool decided, keyed;
 
   take_owner(proof, proof->token_id);
   proof->number = ++relay->next_id;
@@ -197,15 +218,19 @@ static void ask(struct proof *proof) {
     relay__handshake_end(handshake);
     return;
   }
-  if (relay__ask_proof(proof, &verdict, &keyed)) {
+  decided = relay__ask_proof(proof, &verdict, &keyed, key);
+  if (!handshake->ended && keyed)
+    take_key(proof, key);
+  relay__secret_wipe(key, sizeof(key));
+  if (!handshake->ended && decided)
     take_verdict(proof, &verdict.given);
+  relay__verdict_wipe(&verdict);
+  if (handshake->ended)
+    return;
+  if (decided || keyed)
     go_on(proof);
-  } else if (!handshake->ended && keyed) {
-    settle(proof, verdict.key, NULL);
-    go_on(proof);
-  } else if (!handshake->ended) {
+  else
     rest(proof);
-  }
 }
 
 /* ---- who it says it is ------------------------------------------------ */

@@ -121,9 +121,8 @@ static void on_reject(struct session *session,
 static void on_bye(struct session *session,
                    const struct wire_message *message) {
   const char *reason = relay__wire_get(message, "reason");
-  struct lease *lease = session->lease;
+  struct lease *lease = session->lease; /* which its end is still told with */
 
-  session->lease = NULL;
   lease->session = NULL;
   relay__session_end(session, UV_EOF, reason != NULL ? reason : "bye");
   if (lease->session == NULL) /* else a hook has let another take it up */
@@ -231,6 +230,16 @@ static void limit_silence(const struct session *session) {
 #endif
 }
 
+/* It was never told its address. Of a new one nobody has the ticket: nobody can
+   come back to it. */
+static void give_up(struct session *session, int error, bool resumed) {
+  struct lease *lease = session->lease;
+
+  relay__session_end(session, error, NULL);
+  if (!resumed)
+    relay__lease_end(lease, error, false);
+}
+
 void relay__session_establish(struct session *session, bool resumed) {
   struct relay *relay = session->relay;
   struct lease *lease = session->lease;
@@ -240,7 +249,7 @@ void relay__session_establish(struct session *session, bool resumed) {
   limit_silence(session);
   if (relay__channel_start(&session->channel, stream, on_line, on_end,
                            session) != 0) {
-    relay__session_end(session, UV_ENOMEM, NULL);
+    give_up(session, UV_ENOMEM, resumed);
     return;
   }
   session->stream = NULL;
@@ -253,9 +262,7 @@ void relay__session_establish(struct session *session, bool resumed) {
              LOG_TEXT("host", lease->host),
              LOG_NUMBER("port", lease->gate->port));
   if (welcome(session) != 0) {
-    relay__session_end(session, UV_ENOBUFS, NULL);
-    if (!resumed) /* nobody has its ticket: nobody can come back to it */
-      relay__lease_end(lease, UV_ENOBUFS, false);
+    give_up(session, UV_ENOBUFS, resumed);
   } else {
     relay__gate_each_visitor(lease->gate, relay__visitor_heard, session);
   }

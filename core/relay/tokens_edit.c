@@ -134,14 +134,15 @@ static int change(struct edit *edit, size_t at, size_t to,
   if (length == 0)
     return relay__tokens_complain(&edit->reading, "a line is too long");
   edit->changed = malloc(at + torn + length + edit->length - to);
+  if (edit->changed != NULL)
+    memcpy(edit->changed + at + torn, line, length);
+  relay__secret_wipe(line, sizeof(line));
   if (edit->changed == NULL)
     return relay__tokens_fail(&edit->reading, UV_ENOMEM);
   if (at != 0)
     memcpy(edit->changed, edit->text, at);
   if (torn)
     edit->changed[at] = '\n';
-  memcpy(edit->changed + at + torn, line, length);
-  relay__secret_wipe(line, sizeof(line));
   edit->changed_length = at + torn + length + edit->length - to;
   if (to != edit->length)
     memcpy(edit->changed + at + torn + length, edit->text + to,

@@ -42,6 +42,11 @@ void relay__verdict_own(struct verdict *verdict) {
   }
 }
 
+void relay__verdict_wipe(struct verdict *verdict) {
+  relay__secret_wipe(verdict->key, sizeof(verdict->key));
+  verdict->given.key = NULL;
+}
+
 void relay__verdict_move(struct verdict *to, const struct verdict *from) {
   *to = *from;
   to->given.reason = from->given.reason != NULL ? to->reason : NULL;

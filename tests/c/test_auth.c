@@ -110,7 +110,7 @@ TEST(a_hook_gives_the_key_at_once) {
 TEST(a_hook_gives_the_key_later) {
   struct host h;
   relay_verdict allow = allow_with(key);
-  relay_agent_info info;
+  relay_agent_info info = {.size = sizeof(info)};
 
   open_host(&h, TOKEN);
   host_start(&h);
@@ -242,6 +242,33 @@ TEST(a_key_may_be_given_within_the_hook) {
   host_finish(&h);
 }
 
+static void verify_and_settle(struct host *h, uint64_t call) {
+  relay_verdict allow = {.size = sizeof(allow)};
+
+  CHECK_INT(0, relay_verify(h->relay, call, key, sizeof(key)));
+  CHECK_INT(0, relay_settle(h->relay, call, &allow));
+}
+
+/* The key counts also where the answer comes with it. */
+TEST(a_key_and_an_answer_at_once) {
+  for (int i = 0; i < 4; i++) { /* who comes with it, and how it is answered */
+    bool is_right = i % 2 == 0;
+    struct host h;
+
+    open_host(&h, is_right ? TOKEN : OTHER);
+    on_asked = i < 2 ? verify_now : verify_and_settle;
+    if (i < 2)
+      h.verdict.answer = RELAY_ALLOW;
+    host_start(&h);
+    UNTIL(&h, h.established == 1 || h.agent_ends == 1);
+    CHECK_INT(is_right, h.established);
+    CHECK_INT(0, proven);
+    host_finish(&h);
+    CHECK_INT(1, h.gones);
+    CHECK_INT(0, h.cancels);
+  }
+}
+
 /* A yes before the proof is a yes if the proof comes. */
 TEST(settled_before_it_is_proven) {
   const char *tokens[] = {TOKEN, OTHER};
@@ -354,6 +381,34 @@ TEST(a_hook_ends_what_it_is_asked_about) {
   }
 }
 
+static void close_on_cancel(void *data, uint64_t call) {
+  note_cancel(data, call);
+  host_close_relay(data);
+}
+
+/* It is pushed out for a newcomer, and the hook that is told of that closes the
+   relay: the newcomer must not be let into it any more. */
+TEST(a_relay_closed_to_make_room) {
+  struct host h;
+  unsigned port;
+  int fd;
+
+  open_host(&h, TOKEN);
+  h.policy.cancel = close_on_cancel;
+  h.options.max_unproven_per_source = 1;
+  h.options.handshake_ms = 60000;
+  h.options.hook_agent_ms = 20000; /* less than half of that is left */
+  h.agent_options.once = 1;
+  host_start(&h);
+  port = relay_port(h.relay);
+  UNTIL(&h, h.auths == 1);
+  fd = visitor_open(port);
+  UNTIL(&h, h.cancels == 1);
+  UNTIL(&h, h.relay_closed == 1);
+  close(fd);
+  host_finish(&h);
+}
+
 /* While one waits, others come and go. */
 TEST(others_go_on_while_one_waits) {
   struct host h;
@@ -421,6 +476,38 @@ TEST(the_file_knows_what_the_hook_does_not) {
   unlink(path);
 }
 
+/* Whoever leaves it to the file after all does so with the key it gave, too. */
+TEST(abstaining_after_a_key_asks_the_file) {
+  static char path[] = "/tmp/relay-test-auth-abstain";
+  relay_token token = {.size = sizeof(token), .id = "alice"};
+  relay_verdict abstain = {.size = sizeof(abstain), .answer = RELAY_ABSTAIN};
+  char text[RELAY_TOKEN_SIZE], error[256], id[TOKEN_ID_MAX + 1];
+  uint8_t of_file[SECRET_SIZE];
+
+  unlink(path);
+  CHECK_INT(0, relay_token_new(path, &token, text, sizeof(text), error,
+                               sizeof(error)));
+  CHECK_INT(0, relay__token_key(text, id, of_file));
+  for (int i = 0; i < 4; i++) { /* the file's key or another; when */
+    bool is_of_file = i % 2 == 0;
+    struct host h;
+
+    open_host(&h, is_of_file ? text : TOKEN);
+    h.options.tokens = path;
+    host_start(&h);
+    UNTIL(&h, h.auths == 1);
+    CHECK_INT(0, relay_verify(h.relay, h.call, is_of_file ? of_file : key, 32));
+    if (i >= 2)
+      UNTIL(&h, proven == 1);
+    CHECK_INT(0, relay_settle(h.relay, h.call, &abstain));
+    UNTIL(&h, h.established == 1 || h.agent_ends == 1);
+    CHECK_INT(is_of_file, h.established);
+    CHECK(is_of_file || h.end_error == RELAY_EDENIED);
+    host_finish(&h);
+  }
+  unlink(path);
+}
+
 TEST(what_is_no_token_makes_no_agent) {
   struct host h;
 
@@ -442,14 +529,17 @@ int main(void) {
   RUN(waiting_costs_no_handshake_time);
   RUN(a_hook_has_the_key_proven_and_goes_on);
   RUN(a_key_may_be_given_within_the_hook);
+  RUN(a_key_and_an_answer_at_once);
   RUN(settled_before_it_is_proven);
   RUN(a_key_that_is_not_proven_is_cancelled);
   RUN(proven_and_denied);
   RUN(late_after_the_proof);
   RUN(one_that_leaves_is_cancelled);
   RUN(a_hook_ends_what_it_is_asked_about);
+  RUN(a_relay_closed_to_make_room);
   RUN(others_go_on_while_one_waits);
   RUN(the_file_knows_what_the_hook_does_not);
+  RUN(abstaining_after_a_key_asks_the_file);
   RUN(what_is_no_token_makes_no_agent);
   return check_report();
 }

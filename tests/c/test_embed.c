@@ -6,6 +6,8 @@
  */
 #include "host.h"
 
+#include <stddef.h>
+
 /* ---- a policy that notes what it is told ------------------------------ */
 
 static int note_auth(void *data, uint64_t call, const relay_agent_info *agent,
@@ -67,11 +69,14 @@ static void note_close(void *data, const relay_conn_info *conn) {
   CHECK_INT(UV_ENOENT, relay_close_conn(h->relay, conn->id, "again"));
 }
 
+static unsigned gone_port;
+
 static void note_gone(void *data, const relay_agent_info *agent, int reason) {
   struct host *h = data;
 
   h->gones++;
   h->gone_reason = reason;
+  gone_port = agent->port;
   CHECK_INT(h->agent_id, agent->id);
 }
 
@@ -258,6 +263,7 @@ TEST(auth_is_settled_later) {
   host_visit(&h, h.port);
   host_close_agent(&h);
   UNTIL(&h, h.gones == 1);
+  CHECK_INT(h.port, gone_port); /* it had it until then */
   CHECK_INT(0, h.cancels);
   host_finish(&h);
 }
@@ -683,10 +689,59 @@ static int close_each(void *data, const relay_conn_info *conn) {
   return 0;
 }
 
+/* A host may know more fields than the library, or fewer. */
+TEST(a_struct_is_filled_to_its_size) {
+  struct {
+    relay_agent_info known;
+    char more[16];
+  } longer;
+  relay_agent_info shorter;
+  relay_conn_info conn;
+  relay_stats stats;
+  struct host h;
+  int fd;
+
+  host_prepare(&h);
+  h.agent_options.name = "me";
+  h.policy.visitor = note_visitor;
+  host_start(&h);
+  UNTIL(&h, h.established == 1);
+  fd = visitor_open(h.port);
+  UNTIL(&h, h.visits == 1);
+  CHECK_INT(0, relay_each_agent(h.relay, count_agent, &h));
+  memset(&longer, 'x', sizeof(longer));
+  longer.known.size = sizeof(longer);
+  CHECK_INT(0, relay_get_agent(h.relay, h.agent_id, &longer.known));
+  CHECK_INT(sizeof(longer.known), longer.known.size);
+  CHECK_INT(h.port, longer.known.port);
+  for (size_t i = 0; i < sizeof(longer.more); i++)
+    CHECK_INT(0, longer.more[i]);
+  memset(&shorter, 'x', sizeof(shorter));
+  shorter.size = offsetof(relay_agent_info, port);
+  CHECK_INT(0, relay_get_agent(h.relay, h.agent_id, &shorter));
+  CHECK_INT(offsetof(relay_agent_info, port), shorter.size);
+  CHECK_STR("127.0.0.1", shorter.addr);
+  CHECK_INT(0x78787878, shorter.port);
+  memset(&conn, 'x', sizeof(conn));
+  conn.size = offsetof(relay_conn_info, addr);
+  CHECK_INT(0, relay_get_conn(h.relay, h.conn, &conn));
+  CHECK_INT(h.agent_id, conn.agent);
+  CHECK_INT(0x78787878, conn.port);
+  conn.size = 0;
+  CHECK_INT(UV_EINVAL, relay_get_conn(h.relay, h.conn, &conn));
+  memset(&stats, 'x', sizeof(stats));
+  stats.size = offsetof(relay_stats, leases);
+  relay_get_stats(h.relay, &stats);
+  CHECK_INT(1, stats.agents);
+  CHECK_INT(0x7878787878787878, stats.leases);
+  close(fd);
+  host_finish(&h);
+}
+
 TEST(calls_by_id) {
   struct host h;
-  relay_conn_info conn;
-  relay_agent_info agent;
+  relay_conn_info conn = {.size = sizeof(conn)};
+  relay_agent_info agent = {.size = sizeof(agent)};
   relay_stats stats = {.size = sizeof(stats)};
   relay_limits limits = {.size = sizeof(limits),
                          .rate_in = 1 << 20,
@@ -1211,6 +1266,7 @@ int main(void) {
   RUN(first_bytes_are_looked_at);
   RUN(ticks_and_logs);
   RUN(agent_gone_says_why);
+  RUN(a_struct_is_filled_to_its_size);
   RUN(calls_by_id);
   RUN(a_gate_of_the_hosts_own);
   RUN(no_new_gate_on_a_closing_relay);

@@ -143,6 +143,7 @@ struct world {
   unsigned agent_ends;
   unsigned visits, visit_ends;
   unsigned let_in, opens, closes;
+  unsigned agents_let_in, agents_gone;
   unsigned closed;
   unsigned turns;
   char state[32]; /* the directory; "": none */
@@ -344,6 +345,25 @@ static void target_open(struct world *world) {
 
 /* ---- the two halves --------------------------------------------------- */
 
+static int on_agent_asked(void *data, uint64_t call,
+                          const relay_agent_info *agent,
+                          const relay_credentials *credentials,
+                          relay_verdict *verdict) {
+  struct world *world = data;
+
+  (void)call, (void)agent, (void)credentials, (void)verdict;
+  world->agents_let_in++;
+  return 0;
+}
+
+static void on_agent_gone(void *data, const relay_agent_info *agent,
+                          int reason) {
+  struct world *world = data;
+
+  (void)agent, (void)reason;
+  world->agents_gone++;
+}
+
 static int on_visitor_asked(void *data, uint64_t call,
                             const relay_conn_info *conn,
                             const relay_agent_info *agents, size_t agent_count,
@@ -456,9 +476,12 @@ static void state_close(struct world *world) {
 static int make_relay(struct world *world) {
   relay_policy policy = {.size = sizeof(policy),
                          .data = world,
+                         .auth =
+                             world->scenario->secure ? on_agent_asked : NULL,
                          .visitor = on_visitor_asked,
                          .open = on_open,
-                         .close = on_close};
+                         .close = on_close,
+                         .agent_gone = on_agent_gone};
   relay_options options;
 
   relay_options_init(&options, sizeof(options));
@@ -663,6 +686,8 @@ static void finish(struct world *world, bool agent_first, int descriptors) {
   if (inject_blocks != 0)
     fail("%ld blocks of memory are left", inject_blocks);
   inject_blocks = 0;
+  if (world->scenario->secure && world->agents_let_in != world->agents_gone)
+    fail("%u of %u agents are gone", world->agents_gone, world->agents_let_in);
   if (world->closes != world->let_in || world->visit_ends != world->visits)
     fail("%u of %u visitors closed, %u of %u visits", world->closes,
          world->let_in, world->visit_ends, world->visits);

@@ -367,6 +367,24 @@ TEST(rate_limit_lets_its_rate_through) {
   rig_close(&rig);
 }
 
+/* Whoever sets a limit again and again gives nothing away by that. */
+TEST(a_rate_set_often_gives_nothing) {
+  struct rate_limit limit = {0, 0, 0};
+  uint64_t now = 1000, taken = 0;
+
+  for (unsigned i = 0; i < 1000; i++, now++) {
+    relay__rate_set(&limit, 8000 + (i % 2) * 8000, now);
+    relay__rate_refill(&limit, now);
+    taken += limit.allowance;
+    relay__rate_take(&limit, limit.allowance);
+  }
+  /* A burst, and then what a second is worth. */
+  CHECK(taken >= 1000 + 8000 - 8 && taken <= 2000 + 16000);
+  relay__rate_set(&limit, 0, now);
+  relay__rate_set(&limit, 8000, now);
+  CHECK_INT(1000, limit.allowance); /* one that is new begins with a burst */
+}
+
 /* ---- any schedule ----------------------------------------------------- */
 
 static uint64_t random_state;
@@ -463,6 +481,7 @@ static void run_all(void) {
   RUN(stalled_reader_holds_the_sender);
   RUN(half_closed_and_silent_is_reset);
   RUN(idle_is_reset);
+  RUN(a_rate_set_often_gives_nothing);
   RUN(rate_limit_lets_its_rate_through);
   RUN(any_schedule_ends_exact);
 }

@@ -211,7 +211,7 @@ static int on_visitor(void *data, uint64_t call, const relay_conn_info *conn,
                       const relay_agent_info *agents, size_t agent_count,
                       relay_verdict *verdict) {
   struct chaos *c = data;
-  relay_conn_info info;
+  relay_conn_info info = {.size = sizeof(info)};
 
   (void)agents, (void)agent_count;
   if (c->place == IN_PEEK)

@@ -227,6 +227,14 @@ function T.test_allocate_failures_refuse()
   end
 end
 
+-- That is nobody's no: the agent may come again.
+function T.test_allocate_too_late_is_not_final()
+  local relay = policy.relay([[return { allocate = function()
+    relay.sleep(60) end }]], { "--hook-agent", "100ms" })
+  local err = refused(relay)
+  lu.assertEquals({ err.code, err.final }, { "hook", "no" })
+end
+
 -- ---- visitor --------------------------------------------------------------
 
 function T.test_visitor()
@@ -387,6 +395,23 @@ function T.test_identical_errors_are_logged_once()
     assert_denied(agent)
   end
   lu.assertEquals(policy.count(relay, "policy hook failed hook="), 1)
+end
+
+-- A pair outlives its agent's control connection, and is its agent's again once
+-- that is back.
+function T.test_close_tells_the_agent_that_came_back()
+  local relay = policy.relay([[return {
+    auth = function(agent) print("auth", agent.id) return true end,
+    close = function(conn) print("by", conn.agent and conn.agent.id) end }]])
+  local first = typed.agent(relay)
+  local visitor, data = first:join()
+  visitor:send("x")
+  lu.assertEquals(data:recv(), "x")
+  typed.agent(relay, { words = "resume=" .. first.resume })
+  local id = relay:log():match("auth %d+.*auth (%d+)")
+  visitor:close()
+  data:close()
+  relay:wait_log("by " .. id)
 end
 
 -- ---- peek -----------------------------------------------------------------

@@ -104,6 +104,62 @@ function T.test_a_wait_holds_up_nobody()
   relay:stop()
 end
 
+-- Who waits on a connection that another task closes, and opens again for
+-- itself, has nothing of the new one.
+function T.test_a_wait_ends_with_its_connection()
+  local silent, first = listener()
+  local greeting, second = listener()
+  local path = policy.write(([[
+    local s, got = relay.tcp(), nil
+    return { start = function()
+      assert(s:connect("127.0.0.1", %d))
+      relay.spawn(function() got = table.pack(s:receive("*l")) end)
+      relay.sleep(0)
+      s:close()
+      s:settimeout(0)
+      s:connect("127.0.0.1", %d)
+      s:settimeout(nil)
+      relay.spawn(function() print("new", s:receive("*l")) end)
+      while not got do relay.sleep(0.001) end
+      print("old", table.unpack(got, 1, 3))
+      relay.sleep(0)
+      print("the end")
+    end }]]):format(first, second))
+  local relay = h.start({ name = "relay", h.program("relay"), "0", "--script", path })
+  local old = assert(silent:accept(h.seconds(10)))
+  local new = assert(greeting:accept(h.seconds(10)))
+  new:send("hello\n")
+  h.wait_until("the script has come to its end", function()
+    return relay:log():find("new hello", 1, true) and
+      relay:log():find("the end", 1, true)
+  end)
+  lu.assertStrContains(relay:log(), "old nil closed \n")
+  relay:stop()
+  for _, one in ipairs({ old, new, silent, greeting }) do
+    one:close()
+  end
+end
+
+function T.test_a_name_with_a_zero_byte()
+  run([[
+    local socket = require "socket"
+    local name = "127.0.0.1\0.example"
+    local function refuses(f, ...)
+      local ok, why = pcall(f, ...)
+      assert(not ok and why:find("it holds a zero byte", 1, true), why)
+    end
+    local s = relay.tcp()
+    refuses(s.connect, s, name, 1)
+    refuses(s.connect, s, "127.0.0.1", "1\0")
+    refuses(s.bind, s, name, 0)
+    refuses(socket.connect, name, 1)
+    refuses(socket.dns.toip, name)
+    refuses(socket.dns.getaddrinfo, name)
+    refuses(relay.resolve, name)
+    local set = relay.cidr { "127.0.0.0/8" }
+    refuses(set.has, set, name)]])
+end
+
 function T.test_where_nothing_may_wait()
   local path = policy.write([[
     local s = relay.tcp()

@@ -98,6 +98,38 @@ function T.test_nothing_is_readable_on_the_wire()
   end
 end
 
+-- Whether a text is anywhere in the memory that a process may write to.
+local function is_in_memory(pid, text)
+  local memory = assert(io.open(("/proc/%d/mem"):format(pid), "rb"))
+  local found = false
+  for line in io.lines(("/proc/%d/maps"):format(pid)) do
+    local from, to = line:match("^(%x+)%-(%x+) rw")
+    if from and tonumber(to, 16) - tonumber(from, 16) < 1 << 28 and
+        memory:seek("set", tonumber(from, 16)) then
+      local bytes = memory:read(tonumber(to, 16) - tonumber(from, 16))
+      found = found or bytes and bytes:find(text, 1, true) ~= nil
+    end
+  end
+  memory:close()
+  return found
+end
+
+-- An agent keeps what it derives from its token, and nothing of the token.
+function T.test_an_agent_forgets_the_token_itself()
+  local file, tokens = make_tokens({ "alice" })
+  local relay = h.start_relay({ "--tokens", file })
+  local listener = assert(sys.listen())
+  local of_file = h.write_file(h.tmpdir() .. "/token", tokens.alice .. "\n")
+  local agents = { start_expose(relay.port, listener, tokens.alice),
+    start_expose(relay.port, listener, nil, "--token-file", of_file, "--name",
+      "other") }
+  for _, agent in ipairs(agents) do
+    agent:wait_line("established")
+    lu.assertTrue(is_in_memory(agent:pid(), "--pool")) -- it does find things
+    lu.assertFalse(is_in_memory(agent:pid(), secret_of(tokens.alice)))
+  end
+end
+
 -- Asked for by both: then the payload is, and nothing that proves anything.
 function T.test_plain_data_gives_away_no_key()
   local file, tokens = make_tokens({ "alice" }, "--plain")

@@ -80,7 +80,8 @@ typedef enum relay_answer {
   RELAY_PICK,   /* with `agent` (visitor, peek) or `port`/`host` (allocate) */
   RELAY_NEED,   /* peek only: call again when `need` bytes are there */
   RELAY_DEFER,  /* settled later, by relay_settle with the call's number */
-  RELAY_ABSTAIN /* auth only: as without the hook; the tokens file decides */
+  RELAY_ABSTAIN /* auth only: as without the hook; the tokens file decides,
+                   also whether a key that relay_verify gave is the right one */
 } relay_answer;
 
 /* One verdict for every hook that decides. Starts out all zero: ALLOW. Texts
@@ -96,7 +97,8 @@ typedef struct relay_verdict {
   int share;        /* allocate: others may hold this port too */
   size_t need;
   const void *key;   /* auth, of an id: the key it has to prove; copied. NULL:
-                        that of the tokens file */
+                        that of the tokens file. After relay_verify that one
+                        counts, and this is ignored */
   unsigned key_size; /* RELAY_KEY_SIZE */
   int plain;         /* auth: it may ask for data=plain */
 } relay_verdict;
@@ -124,7 +126,8 @@ typedef struct relay_policy {
   int (*allocate)(void *data, uint64_t call, const relay_agent_info *agent,
                   const relay_want *want, relay_verdict *verdict);
   /* A visitor was accepted; nothing was read. `agents` are those that serve
-     the address and are there. NULL: let in. */
+     the address and are there; a host that knows fewer fields than the library
+     steps from one to the next by `size`. NULL: let in. */
   int (*visitor)(void *data, uint64_t call, const relay_conn_info *conn,
                  const relay_agent_info *agents, size_t agent_count,
                  relay_verdict *verdict);
@@ -318,7 +321,8 @@ RELAY_API int relay_settle(relay_t *r, uint64_t call,
 
 /*
  * While auth decides about an agent with an id: has it prove this key first.
- * The question stays open; `proven` tells when it has. Meanwhile the agent's
+ * The question stays open; `proven` tells when it has, unless it was answered
+ * before, as it may be, even by the hook that calls this. Meanwhile the agent's
  * time runs and not the hook's. UV_ENOENT when there is no such question;
  * UV_EALREADY when a key was given before; UV_EINVAL for a wrong size.
  */
@@ -353,6 +357,10 @@ RELAY_API int relay_listen(relay_t *r, const char *host, unsigned port);
 /* Takes that back. The listener closes when no agent serves it any more. */
 RELAY_API int relay_unlisten(relay_t *r, unsigned port);
 
+/* What there is to see of a conn or an agent. The caller sets `size`, and
+   nothing is written beyond it; the call sets it to how much is known. Texts
+   are borrowed until the relay is called, or runs, again. 0, UV_ENOENT, or
+   UV_EINVAL for a size that is none. */
 RELAY_API int relay_get_conn(relay_t *r, uint64_t conn, relay_conn_info *info);
 RELAY_API int relay_get_agent(relay_t *r, uint64_t agent,
                               relay_agent_info *info);
@@ -368,6 +376,7 @@ RELAY_API int relay_each_agent(relay_t *r,
                                             const relay_agent_info *agent),
                                void *data);
 
+/* `size` as in relay_get_conn. */
 RELAY_API void relay_get_stats(const relay_t *r, relay_stats *stats);
 
 /* ---- the tokens file -------------------------------------------------- */
