@@ -4,8 +4,8 @@
 -- while the test kills what lies between. The test holds both ends of each
 -- connection, and each is judged on its own:
 --
--- - An end is told of a FIN only if the other one sent it, and then it has every
---   byte that was sent before. Whatever it has got is what was sent.
+-- - An end is told of a FIN only if the other one sent it, and then it has all
+--   bytes that were sent before. Whatever it has got is what was sent.
 -- - A reset needs a reason: something was killed since the connection was made,
 --   or the other side's own reset.
 -- - To connect is refused only while the test says that the relay is down.
@@ -235,7 +235,7 @@ function Load:judge(stream)
   end
 end
 
-function Load:turn_stream(stream, readable)
+local function turn_stream(stream, readable)
   local visitor, service = stream.visitor, stream.service
   visitor:turn(service, readable[visitor.socket])
   if service ~= visitor and service.socket then
@@ -287,7 +287,7 @@ function Load:turn()
   for i = #self.streams, 1, -1 do
     local stream = self.streams[i]
     local ok, why = pcall(function()
-      self:turn_stream(stream, readable)
+      turn_stream(stream, readable)
       self:judge(stream)
     end)
     if not ok then

@@ -5,8 +5,8 @@
 -- the same addresses, and what was cut is a reset at both ends. load.lua has
 -- the rules.
 --
--- With RELAY_TEST_FULL=1 it is killed 20 times in each way of being known again,
--- else 5 times:
+-- With RELAY_TEST_FULL=1 it is killed 20 times in each way of being known
+-- again, else 5 times:
 --   RELAY_TEST_FULL=1 ./dev test kill_relay
 
 local lu = require("luaunit")

@@ -199,9 +199,9 @@ function T.test_programs_are_refused_what_is_not_theirs()
   for port, why in pairs({ [22] = "port not allowed",
       [low + 3] = "port not allowed", [low + 1] = "port is taken",
       [relay.port] = "port not allowed" }) do
-    local refused = enter("bob", port, "--once")
-    lu.assertEquals({ refused:wait() }, { "exit", 1 })
-    lu.assertStrContains(refused:log(), why)
+    local once = enter("bob", port, "--once")
+    lu.assertEquals({ once:wait() }, { "exit", 1 })
+    lu.assertStrContains(once:log(), why)
   end
   h.echo(hers, 1000)
   h.echo(his, 1000)
