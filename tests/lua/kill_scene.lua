@@ -8,6 +8,7 @@ local lu = require("luaunit")
 local h = require("harness")
 local keyed = require("keyed")
 local load = require("load")
+local real = require("real")
 
 local kill_scene = {}
 
@@ -74,9 +75,11 @@ local function joined(...)
   return all
 end
 
+-- Its ports, too, are none that the kernel gives to whoever connects while the
+-- relay is not there.
 function Scene:start_relay()
   return h.start_relay(joined(self.way.relay, patient, { "--state", self.state,
-    port = self.relay and self.relay.port, wait = false, expect = "any" }))
+    port = self.relay and self.relay.port or real.free_port(), wait = false, expect = "any" }))
 end
 
 -- The relay accepts connections.

@@ -14,6 +14,7 @@ local T = { limit = 60, tearDown = typed.close_all }
 
 local function start(directory, options)
   options = options or {}
+  options.port = options.port or real.free_port()
   table.insert(options, "--state")
   table.insert(options, directory)
   return h.start_relay(options)

@@ -5,11 +5,13 @@
 
 local lu = require("luaunit")
 local h = require("harness")
+local real = require("real")
 
 local T = { limit = 60 }
 
 local function start(directory, options)
   options = options or {}
+  options.port = options.port or real.free_port()
   table.insert(options, "--state")
   table.insert(options, directory)
   return h.start_relay(options)
@@ -165,7 +167,7 @@ end
 
 function T.test_a_full_disk()
   local disk = open_disk()
-  local relay = disk.start_relay(0)
+  local relay = disk.start_relay(real.free_port())
   disk.fill()
   local agent = disk.start_echoserver(relay)
   relay:wait_log('error lease not kept file=' .. plain(disk.directory) ..

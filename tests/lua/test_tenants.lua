@@ -8,6 +8,7 @@ local lu = require("luaunit")
 local h = require("harness")
 local keyed = require("keyed")
 local policy = require("policy")
+local real = require("real")
 local typed = require("typed")
 
 local T = { limit = 60, tearDown = typed.close_all }
@@ -141,7 +142,8 @@ end
 
 local function start(file, state, port)
   return h.start_relay({ "--tokens", file, "--penalties", "off", "--state",
-    state, "--heartbeat", "100ms", "--dead", "10m", port = port })
+    state, "--heartbeat", "100ms", "--dead", "10m",
+    port = port or real.free_port() })
 end
 
 function T.test_nothing_of_one_reaches_the_other()
