@@ -78,8 +78,9 @@ end
 -- Its ports, too, are none that the kernel gives to whoever connects while the
 -- relay is not there.
 function Scene:start_relay()
+  local port = self.relay and self.relay.port or real.free_port()
   return h.start_relay(joined(self.way.relay, patient, { "--state", self.state,
-    port = self.relay and self.relay.port or real.free_port(), wait = false, expect = "any" }))
+    port = port, wait = false, expect = "any" }))
 end
 
 -- The relay accepts connections.
