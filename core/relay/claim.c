@@ -40,9 +40,13 @@ static struct session *session_of_waiting(struct relay *relay,
 
 static void settle_data(struct proof *proof, const struct session *session,
                         const char *identity, const char *fault) {
+  static const uint8_t nobodys[SECRET_SIZE];
   uint8_t key[SECRET_SIZE];
-  bool has_key = session != NULL && session->bound &&
-                 relay__binding_secret(session->key, identity, key) == 0;
+  bool bound = session != NULL && session->bound;
+  /* In any case: whether there is such a session takes no time. */
+  bool has_key = relay__binding_secret(bound ? session->key : nobodys, identity,
+                                       key) == 0 &&
+                 bound;
 
   proof->decided = true;
   relay__proof_settle(proof, has_key ? key : NULL, fault);
@@ -178,6 +182,6 @@ const char *relay__claim_fault(const struct proof *proof, int error) {
     return describe_certificate(proof);
   if (error != RELAY_EKEY)
     return error == RELAY_ETLS ? "a TLS handshake that is not ours"
-                               : "its TLS handshake broke off";
+                               : relay_strerror(error);
   return proof->fault != NULL ? proof->fault : "wrong key";
 }

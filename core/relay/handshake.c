@@ -190,8 +190,7 @@ static void take_listen(struct handshake *handshake,
     start_session(handshake, message);
 }
 
-/* A data connection from nobody we know: by reset, and no line. */
-static void reject(struct handshake *handshake, const char *what) {
+void relay__handshake_reject(struct handshake *handshake, const char *what) {
   relay__fault_note(handshake->relay, handshake->source, handshake->from, what);
   handshake->relay->stats.refused_total++;
   relay__handshake_end(handshake);
@@ -221,14 +220,14 @@ static void dispatch(struct handshake *handshake,
     break;
   case WIRE_ACCEPT:
     if (fault != NULL)
-      reject(handshake, fault);
+      relay__handshake_reject(handshake, fault);
     else
       relay__data_join(relay, relay__handshake_release(handshake), message,
                        from);
     break;
   case WIRE_WAIT:
     if (fault != NULL)
-      reject(handshake, fault);
+      relay__handshake_reject(handshake, fault);
     else
       relay__waiting_start(relay, relay__handshake_release(handshake), message,
                            from);

@@ -385,6 +385,9 @@ bool relay__handshake_admit(struct listener *listener);
 void relay__handshake_start(struct relay *relay, struct stream *stream,
                             const struct sockaddr *from);
 void relay__handshake_end(struct handshake *handshake);
+/* The same for a fault that is not answered: a data connection of nobody's, or
+   there is nobody left to answer. `what` is static. */
+void relay__handshake_reject(struct handshake *handshake, const char *what);
 /* The same, but for its stream. */
 struct stream *relay__handshake_release(struct handshake *handshake);
 /* It has proven a key: it is no stranger any more, its source no suspect. There
@@ -456,8 +459,9 @@ bool relay__claim_fits(const struct proof *proof,
 const char *relay__claim_fault(const struct proof *proof, int error);
 
 /* ---- data.c ----------------------------------------------------------- */
-/* Why this line comes from nobody who has the session's key; static; NULL: it
-   does, or the session has none. */
+/* Why this line comes from nobody of ours: there is no such session, it has a
+   key that was not proven, or the visitor is another's; static. NULL: it does
+   not. */
 const char *relay__data_fault(struct relay *relay, const struct stream *stream,
                               const struct wire_message *message);
 /* Takes the stream over. */

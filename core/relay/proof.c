@@ -162,10 +162,16 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
 
 /* ---- asking ----------------------------------------------------------- */
 
+#define BROKE_OFF "its TLS handshake broke off"
+
 static void on_waiting_event(struct stream *stream, int events) {
+  struct handshake *handshake = stream->owner;
+
   (void)events;
-  if (stream->reset)
-    relay__handshake_end(stream->owner);
+  if (stream->reset && handshake->proof->proven)
+    relay__handshake_end(handshake);
+  else if (stream->reset)
+    relay__handshake_reject(handshake, BROKE_OFF);
 }
 
 /* A hook waits; of the stream only a reset is heard. */
@@ -289,7 +295,7 @@ static void shake(struct proof *proof) {
   else if (status == TLS_DONE)
     on_proven(proof);
   else if (status < 0 && handshake->stream->reset)
-    relay__handshake_end(handshake);
+    relay__handshake_reject(handshake, BROKE_OFF);
   else if (status < 0)
     relay__handshake_fail(handshake, RELAY_EKEY, NULL,
                           relay__claim_fault(proof, status));

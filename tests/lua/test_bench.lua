@@ -35,6 +35,15 @@ function T.test_usage()
   lu.assertStrContains(result.stderr, "bench/run hooks [quick |")
 end
 
+function T.test_refusals()
+  if h.sanitized then
+    h.skip("it measures a release build")
+  end
+  local out = h.output_of({ h.source .. "bench/run", "refusals", "20" })
+  local _, count = out:gsub("\n  [%l, ]+ +[%d.]+ us +[%d.]+ us +[-+]", "")
+  lu.assertEquals(count, 15, out)
+end
+
 function T.test_hooks()
   if h.sanitized then
     h.skip("it measures a release build")
