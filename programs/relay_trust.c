@@ -67,6 +67,20 @@ int trust_take(const struct trust *trust, const struct cli *cli,
   return check_certificates(cli, options);
 }
 
+void trust_needs(const relay_options *options, struct confine *confine) {
+  const struct {
+    const char *path, *why;
+  } files[] = {{options->tokens, "--tokens"},
+               {options->tls_cert, "--tls-cert"},
+               {options->tls_key, "--tls-key"},
+               {options->tls_client_ca, "--tls-client-ca"}};
+  size_t i;
+
+  for (i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+    if (files[i].path != NULL)
+      confine_need_file(confine, files[i].path, files[i].why);
+}
+
 bool trust_is_open(const relay_options *options) {
   return options->tokens == NULL && options->tls_client_ca == NULL;
 }

@@ -9,6 +9,7 @@
 #include <relay/relay.h>
 
 #include "cli.h"
+#include "confine.h"
 
 struct trust {
   int penalties;
@@ -23,6 +24,9 @@ void trust_list(struct trust *trust, relay_options *options,
    be. CLI_GO or a status. */
 int trust_take(const struct trust *trust, const struct cli *cli,
                relay_options *options);
+
+/* Tells of the files that are read again. */
+void trust_needs(const relay_options *options, struct confine *confine);
 
 /* Whether anybody is let in, as far as these options go. */
 bool trust_is_open(const relay_options *options);
