@@ -227,7 +227,7 @@ struct session {
   unsigned port;            /* the lease's, also once it is let go */
   struct deadline deadline; /* a hook's wait, then the heartbeat */
   uint64_t started_ms;
-  uint64_t heard_ms;
+  uint64_t unanswered_ms; /* of the oldest PING without a word since; or 0 */
   uint64_t heard_lines;
   uint64_t pings;
   struct link waiting;   /* pooled data connections */
@@ -237,6 +237,7 @@ struct session {
   unsigned pool; /* granted */
   bool admitted; /* let in by auth: agent_gone will be told */
   bool ended;
+  bool last_chance; /* dead, but for what may lie unread */
   bool bound; /* its data connections have to prove what follows from `key` */
   bool plain; /* on a plain connection, by a mac */
   bool want_plain; /* said LISTEN */

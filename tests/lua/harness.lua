@@ -339,11 +339,12 @@ local function start_program(name, fixed, options)
   add_mode(name, command, options.mode or h.current_mode or h.mode)
   command.expect = options.expect or 0
   command.name = options.name or name
-  return h.start(command)
+  return h.start(options.inside and options.inside:inside(command) or command)
 end
 
 -- start_relay{ARGUMENT, …, port=0, mode=, env=, nofile=, user=, …}: once it
--- listens, with `host` and `port`. `wait=false` does not wait.
+-- listens, with `host` and `port`. `wait=false` does not wait; `inside` is the
+-- namespace (netns.lua) that it is to run in.
 function h.start_relay(options)
   options = options or {}
   local relay = start_program("relay", { options.port or 0 }, options)

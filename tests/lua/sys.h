@@ -52,5 +52,6 @@ void sys_open_socket(lua_State *L); /* adds to the module on the stack top */
 void sys_open_process(lua_State *L);
 void sys_open_pump(lua_State *L);
 void sys_open_tls(lua_State *L);
+void sys_open_netns(lua_State *L);
 
 #endif

@@ -58,4 +58,14 @@ function T.test_hooks()
   lu.assertStrContains(out, "of one visitor: 5 calls of hooks in all\n")
 end
 
+function T.test_matrix()
+  if h.sanitized then
+    h.skip("it measures a release build")
+  end
+  local out = h.output_of({ h.source .. "bench/run", "matrix", "4", "31" })
+  lu.assertStrMatches(out, "row .*" ..
+    "\n  4  reset, [^\n]*: p99 +[%d.]+ +[%d.]+ ms +[%d.]+  < 100 ms" ..
+    "\n 31  a freed port, [^\n]* +[%d.]+ +%- ms .*")
+end
+
 return T
