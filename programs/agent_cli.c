@@ -14,6 +14,7 @@
 
 #define DRAIN_MS (30 * 1000)
 #define ERROR_MAX 1024
+#define TICKET_RETRY_MS 1000
 
 /* ---- options ---------------------------------------------------------- */
 
@@ -79,17 +80,58 @@ static void fill_table(struct agent_cli *self) {
 
 /* ---- the ticket ------------------------------------------------------- */
 
+static void log_ticket(struct agent_cli *self, relay_log_level level,
+                       const char *event, const char *reason) {
+  relay_log_field fields[2] = {{"file", self->state, 0}, {"reason", reason, 0}};
+  relay_log_record record = {sizeof(record), level, event, fields,
+                             reason != NULL ? 2 : 1};
+
+  cli_log_record(&self->log, &record);
+}
+
+static void on_ticket_due(uv_timer_t *timer);
+
+/* The address is as good as ever without it: it is kept as soon as that can
+   be. */
+static void keep_ticket(struct agent_cli *self) {
+  bool is_due = uv_is_active((uv_handle_t *)&self->ticket_due);
+  int err = agent_ticket_write(self->state, self->ticket);
+
+  if (err != 0 && !is_due) {
+    log_ticket(self, RELAY_LOG_ERROR, "ticket not kept", relay_strerror(err));
+    uv_timer_start(&self->ticket_due, on_ticket_due, TICKET_RETRY_MS,
+                   TICKET_RETRY_MS);
+  } else if (err == 0 && is_due) {
+    log_ticket(self, RELAY_LOG_INFO, "ticket is kept again", NULL);
+    uv_timer_stop(&self->ticket_due);
+  }
+}
+
+static void on_ticket_due(uv_timer_t *timer) {
+  keep_ticket(timer->data);
+}
+
 static void on_ticket(void *data, relay_agent *agent, const char *ticket) {
   struct agent_cli *self = data;
-  int err = agent_ticket_write(self->state, ticket);
-  relay_log_field fields[2] = {{"file", self->state, 0},
-                               {"reason", relay_strerror(err), 0}};
-  relay_log_record record = {sizeof(record), RELAY_LOG_ERROR, "ticket not kept",
-                             fields, 2};
 
   (void)agent;
-  if (err != 0)
-    cli_log_record(&self->log, &record);
+  snprintf(self->ticket, sizeof(self->ticket), "%s", ticket);
+  keep_ticket(self);
+}
+
+/* Without a ticket that can be read the agent asks for an address as if for the
+   first time. */
+static int take_ticket(struct agent_cli *self) {
+  int err;
+
+  self->options.on_ticket = on_ticket;
+  self->options.ticket = self->ticket;
+  err = agent_ticket_read(self->state, self->ticket, sizeof(self->ticket));
+  if (err != UV_EILSEQ)
+    return err;
+  log_ticket(self, RELAY_LOG_WARN, "ticket not used",
+             "it is not one whole line");
+  return 0;
 }
 
 /* ---- the agent -------------------------------------------------------- */
@@ -98,6 +140,7 @@ static void close_agent(struct agent_cli *self) {
   if (self->closing)
     return;
   self->closing = true;
+  uv_close((uv_handle_t *)&self->ticket_due, NULL);
   relay_agent_close(self->agent, NULL, NULL);
   cli_run_ending(&self->run, self->status);
 }
@@ -261,16 +304,17 @@ int agent_cli_run(struct agent_cli *self) {
   int err;
 
   if (self->state != NULL) {
-    self->options.on_ticket = on_ticket;
-    self->options.ticket = self->ticket;
-    err = agent_ticket_read(self->state, self->ticket, sizeof(self->ticket));
+    err = take_ticket(self);
     if (err != 0)
       return cli_fail(&self->cli, "%s: %s", self->state, relay_strerror(err));
   }
   self->ignores_hangup = ignores_hangup();
   err = cli_run_init(&self->run, on_signal);
-  if (err == 0)
+  if (err == 0) {
+    uv_timer_init(&self->run.loop, &self->ticket_due);
+    self->ticket_due.data = self;
     err = relay_agent_new(&self->agent, &self->run.loop, &self->options);
+  }
   wipe_token(self);
   /* All else was looked at before. */
   if (err == UV_EINVAL && token_source(self) != NULL)

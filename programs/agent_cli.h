@@ -32,6 +32,7 @@ struct agent_cli {
   struct cli_option table[AGENT_CLI_OPTIONS];
   const char *state; /* the file that keeps the ticket; NULL: none */
   char ticket[AGENT_TICKET_MAX];
+  uv_timer_t ticket_due; /* for one that could not be kept */
   int once;
   int mode;
   int data; /* the index in "tls|plain" */

@@ -88,6 +88,7 @@ struct relay {
   char state[STATE_PATH_MAX];
   int state_fd; /* that directory; -1: none */
   uint64_t state_logged_ms;
+  struct deadline state_due; /* keeps what could not be kept */
   relay_policy policy;
   struct logger logger;
   struct plane plane;
@@ -287,6 +288,7 @@ struct lease {
   char ticket[WIRE_ID_LENGTH + 1];
   char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
   char file[WIRE_ID_LENGTH + 1];     /* its name in the state; "": none */
+  bool unkept;                       /* the state does not have it as it is */
   struct session *session;           /* NULL while in grace */
   struct deadline grace;
   unsigned conns;            /* visitors it serves */
@@ -598,10 +600,11 @@ void relay__lease_end(struct lease *lease, int reason, bool spare_pairs);
 /* ---- state.c ---------------------------------------------------------- */
 /* Opens and locks the directory; then listens on what is kept in it. 0, or
    RELAY_ESTATE. */
+void relay__state_init(struct relay *relay);
 int relay__state_open(struct relay *relay);
 int relay__state_restore(struct relay *relay);
 void relay__state_close(struct relay *relay);
-/* The lease is new, or its ticket. */
+/* The lease is new, or its ticket. What fails is tried again until it works. */
 void relay__state_keep(struct lease *lease);
 /* The lease has ended; nothing while it is the relay that ends. */
 void relay__state_drop(struct lease *lease);

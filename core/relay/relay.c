@@ -296,6 +296,7 @@ static void init_lists(struct relay *relay) {
   relay__deadline_init(&relay->resume, &relay->plane, on_resume);
   relay__deadline_init(&relay->drain, &relay->plane, on_drain);
   relay__complaints_init(relay);
+  relay__state_init(relay);
 }
 
 int relay_new(relay_t **out, struct uv_loop_s *loop,
@@ -436,5 +437,6 @@ void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
   relay__deadline_close(&r->tick, NULL);
   relay__deadline_close(&r->tokens_due, NULL);
   relay__deadline_close(&r->complaints.due, NULL);
+  relay__deadline_close(&r->state_due, NULL);
   relay__plane_close(&r->plane);
 }

@@ -15,6 +15,17 @@ function keyed.hmac(key, text)
     "hexkey:" .. key, "-in", file, "HMAC" }):match("%x+"):lower()
 end
 
+-- A tokens file with these ids; it and their tokens, by id. What else there is
+-- goes to `relay token new`.
+function keyed.make_tokens(ids, ...)
+  local file, tokens = h.tmpdir() .. "/tokens", {}
+  for _, id in ipairs(ids) do
+    tokens[id] = h.output_of({ h.program("relay"), "token", "new", id,
+      "--tokens", file, ... }):match("%S+")
+  end
+  return file, tokens
+end
+
 -- The key of a token as a tokens file has it.
 function keyed.key_of(file, id)
   return (("\n" .. h.read_file(file)):match("\n" .. id .. " key=(%x+)"))

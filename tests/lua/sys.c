@@ -426,7 +426,7 @@ __attribute__((visibility("default"))) int luaopen_sys(lua_State *L) {
   sys_open_socket(L);
   sys_open_process(L);
   sys_open_pump(L);
-  sys_open_netns(L);
   sys_open_tls(L);
+  sys_open_netns(L);
   return 1;
 }

@@ -13,15 +13,7 @@ local sys = h.sys
 
 local T = { limit = 60, tearDown = typed.close_all }
 
--- A tokens file with these ids; it and their tokens, by id.
-local function make_tokens(ids, ...)
-  local file, tokens = h.tmpdir() .. "/tokens", {}
-  for _, id in ipairs(ids) do
-    tokens[id] = h.output_of({ h.program("relay"), "token", "new", id,
-      "--tokens", file, ... }):match("%S+")
-  end
-  return file, tokens
-end
+local make_tokens = keyed.make_tokens
 
 local function secret_of(token)
   return token:match("%.(.*)$")

@@ -237,7 +237,9 @@ typedef struct relay_options {
   /* A directory that keeps leases across a restart of the process; made if it
      is not there, and locked: RELAY_ESTATE when it cannot be used, with a log
      record that says why. Leases found in it are listened on before relay_new
-     returns. Copied. NULL: none. */
+     returns; a file that is not as it was written is logged and left. What
+     cannot be written is logged and tried again each second. Copied. NULL:
+     none. */
   const char *state;
 
   const char *tokens; /* path of the tokens file; NULL: open to anyone. With
