@@ -17,7 +17,8 @@ pure='__errno_location _GLOBAL_OFFSET_TABLE_ in6addr_loopback memchr memcmp
   __stack_chk_fail'
 # They fail on what is not open, not there or no clock, and so only by our own
 # fault.
-sure='clock_gettime close closedir poll readdir unlink'
+sure='clock_gettime close closedir poll pthread_sigmask readdir sigfillset
+  unlink'
 # OpenSSL's of that kind.
 ssl='CRYPTO_memcmp ERR_pop_to_mark ERR_set_mark EVP_sha256 OPENSSL_cleanse'
 # OpenSSL's for TLS: test_tls_memory fails each allocation that is made in them,
@@ -32,7 +33,7 @@ tls='BIO_clear_flags BIO_free BIO_get_data BIO_meth_free BIO_meth_new
   SSL_CTX_set_verify SSL_SESSION_free SSL_SESSION_new
   SSL_SESSION_set1_master_key SSL_SESSION_set_cipher
   SSL_SESSION_set_protocol_version SSL_client_hello_get0_ext SSL_do_handshake
-  SSL_export_keying_material SSL_free SSL_get_error SSL_get_ex_data
+  SSL_export_keying_material SSL_free SSL_get_error SSL_get_ex_data SSL_get_rbio
   SSL_has_pending SSL_new SSL_peek_ex SSL_read_ex SSL_session_reused
   SSL_set_accept_state SSL_set_bio SSL_set_connect_state SSL_set_ex_data
   SSL_shutdown SSL_write_ex TLS_method'
@@ -51,7 +52,9 @@ certs='ASN1_STRING_to_UTF8 ASN1_TIME_to_tm CRYPTO_free
   X509_get0_notAfter X509_get0_notBefore X509_get_subject_name
   X509_verify_cert_error_string'
 # libuv's own: without a result, or only wrong if called wrongly.
-uv='uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active uv_now
+uv='uv_async_send uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active
+  uv_is_closing uv_loop_close uv_mutex_destroy uv_mutex_lock uv_mutex_unlock
+  uv_now uv_run uv_thread_join
   uv_poll_stop uv_timer_init uv_timer_start uv_timer_stop
   uv_sleep uv_translate_sys_error uv_update_time'
 

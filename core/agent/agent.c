@@ -62,7 +62,7 @@ static void mend_times(relay_agent_options *options) {
 static int check_options(const relay_agent_options *options) {
   if (options->host == NULL || options->host[0] == '\0' || options->port == 0 ||
       options->port > 65535 || options->want_port > 65535 ||
-      options->on_visitor == NULL ||
+      options->workers > CREW_WORKERS_MAX || options->on_visitor == NULL ||
       (options->tls_cert == NULL) != (options->tls_key == NULL))
     return UV_EINVAL;
   return 0;
@@ -117,6 +117,17 @@ static void on_drain_over(struct deadline *deadline) {
   relay__agent_settle(agent);
 }
 
+static int start_crew(struct relay_agent *agent) {
+  int err =
+      relay__crew_init(&agent->crew, &agent->plane, agent->options.workers);
+
+  if (err == 0)
+    return 0;
+  relay__log(&agent->logger, RELAY_LOG_ERROR, "cannot start workers",
+             LOG_TEXT("reason", relay_strerror(err)));
+  return RELAY_EWORKERS;
+}
+
 int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
                     const relay_agent_options *options) {
   struct relay_agent *agent = calloc(1, sizeof(*agent));
@@ -139,8 +150,11 @@ int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
   }
   err = relay__plane_init(&agent->plane, loop, agent->options.mode, 0);
   agent->plane.on_empty = on_empty;
-  if (err != 0) {
-    relay__plane_close(&agent->plane); /* a handle of it may be closing yet */
+  if (err == 0)
+    err = start_crew(agent);
+  if (err != 0) { /* handles may be closing yet */
+    relay__crew_close(&agent->crew);
+    relay__plane_close(&agent->plane);
     return err;
   }
   relay__deadline_init(&agent->drain, &agent->plane, on_drain_over);
@@ -207,5 +221,6 @@ void relay_agent_close(relay_agent *agent, relay_agent_close_fn on_close,
   relay__session_close(agent);
   relay__deadline_close(&agent->drain, NULL);
   relay__deadline_close(&agent->next_dial, NULL);
+  relay__crew_close(&agent->crew);
   relay__plane_close(&agent->plane);
 }

@@ -25,7 +25,7 @@
 #include <netinet/in.h>
 #include <relay/agent.h>
 
-#include "flow/pair.h"
+#include "flow/crew.h"
 #include "net/channel.h"
 #include "net/container.h"
 #include "net/dial.h"
@@ -161,6 +161,7 @@ struct pool {
 
 struct relay_agent {
   struct plane plane;
+  struct crew crew; /* runs the pairs */
   struct logger logger;
   relay_agent_options options; /* host and name are owned copies */
   struct tls_context *tls;     /* NULL: neither a token nor certificates */

@@ -49,8 +49,7 @@ static void close_pair(struct visit *visit, int reason) {
   visit->pair = NULL;
   visit->bytes_in = relay__pair_bytes_in(pair);
   visit->bytes_out = relay__pair_bytes_out(pair);
-  pair->on_end = NULL; /* let go of: this visit ends now */
-  relay__pair_close(pair, reason);
+  relay__crew_drop(pair, reason); /* this visit ends now */
 }
 
 void relay__visit_end(struct visit *visit, int reason, const char *why) {
@@ -144,8 +143,8 @@ void relay__visit_join(struct visit *visit) {
       (target == NULL && !visit->echo))
     return;
   visit->data = visit->target = NULL; /* the pair's, or closed */
-  int err = relay__pair_start(&visit->pair, &agent->plane, data, target,
-                              &limits, on_pair_end, visit);
+  int err = relay__crew_start(&visit->pair, &agent->crew, data, target, &limits,
+                              on_pair_end, visit);
   if (err != 0) {
     visit->pair = NULL;
     relay__visit_end(visit, err, relay_strerror(err));

@@ -27,7 +27,7 @@ struct flow {
   bool copying; /* these streams do not splice */
   int error;    /* out of memory, say: the pair must end */
   struct rate_limit rate;
-  struct rate_limit *shared_rate; /* with other flows of the loop, or NULL */
+  struct rate_limit *shared_rate; /* with other flows, or NULL */
   _Atomic uint64_t bytes;         /* taken by the sink's socket */
 };
 

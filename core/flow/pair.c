@@ -34,12 +34,19 @@ static unsigned stream_count(const struct pair *pair) {
 
 /* ---- the end ---------------------------------------------------------- */
 
+void relay__pair_free(struct pair *pair) {
+  relay__rate_share_release(pair->limits.share);
+  free(pair);
+}
+
 static void on_deadline_closed(struct deadline *deadline) {
   struct pair *pair = container_of(deadline, struct pair, deadline);
+  bool is_own = pair->worker == NULL; /* else on_end gives it away */
 
   if (pair->on_end != NULL)
     pair->on_end(pair, pair->reason);
-  free(pair);
+  if (is_own)
+    relay__pair_free(pair);
 }
 
 static void finish(struct pair *pair, int reason) {
@@ -49,7 +56,6 @@ static void finish(struct pair *pair, int reason) {
     return;
   pair->ended = true;
   pair->reason = reason;
-  pair->ended_ms = now_ms(pair);
   for (i = 0; i < pair->flow_count; i++)
     relay__flow_close(&pair->flows[i]);
   for (i = 0; i < stream_count(pair); i++) {
@@ -320,11 +326,54 @@ static void on_deadline(struct deadline *deadline) {
 
 /* ---- from outside ----------------------------------------------------- */
 
-static void set_limits(struct pair *pair, const struct pair_limits *limits) {
-  pair->limits = *limits;
-  relay__flow_set_rate(&pair->flows[0], limits->rate_in);
+static void set_rates(struct pair *pair) {
+  relay__flow_set_rate(&pair->flows[0], pair->limits.rate_in);
   if (pair->flow_count > 1)
-    relay__flow_set_rate(&pair->flows[1], limits->rate_out);
+    relay__flow_set_rate(&pair->flows[1], pair->limits.rate_out);
+}
+
+void relay__pair_init(struct pair *pair, struct stream *visitor,
+                      struct stream *agent, const struct pair_limits *limits,
+                      pair_end_fn on_end, void *owner) {
+  struct rate_share *share = limits->share;
+
+  pair->streams[0] = visitor;
+  pair->streams[1] = agent;
+  pair->flow_count = agent != NULL ? 2 : 1;
+  relay__flow_init(&pair->flows[0], visitor, agent != NULL ? agent : visitor);
+  if (agent != NULL)
+    relay__flow_init(&pair->flows[1], agent, visitor);
+  pair->limits = *limits;
+  pair->on_end = on_end;
+  pair->owner = owner;
+  if (share == NULL)
+    return;
+  share->holders++;
+  pair->flows[0].shared_rate = &share->in;
+  pair->flows[1].shared_rate = &share->out;
+}
+
+void relay__pair_run(struct pair *pair, struct plane *plane) {
+  int err = 0;
+  unsigned i;
+
+  pair->plane = plane;
+  pair->active_ms = now_ms(pair);
+  relay__deadline_init(&pair->deadline, plane, on_deadline);
+  for (i = 0; err == 0 && i < stream_count(pair); i++) {
+    relay__stream_own(pair->streams[i], on_stream_event, pair);
+    err = relay__stream_attach(pair->streams[i]);
+  }
+  if (err != 0) {
+    finish(pair, err);
+    return;
+  }
+  set_rates(pair);
+  /* One that died before is not watched: the deadline starts this pair. */
+  if (is_any_reset(pair))
+    relay__deadline_set(&pair->deadline, 0);
+  else
+    update(pair);
 }
 
 int relay__pair_start(struct pair **out, struct plane *plane,
@@ -332,32 +381,14 @@ int relay__pair_start(struct pair **out, struct plane *plane,
                       const struct pair_limits *limits, pair_end_fn on_end,
                       void *owner) {
   struct pair *pair = calloc(1, sizeof(*pair));
-  unsigned i;
 
   if (pair == NULL) {
     relay__stream_close(visitor);
     relay__stream_close(agent);
     return UV_ENOMEM;
   }
-  pair->plane = plane;
-  pair->streams[0] = visitor;
-  pair->streams[1] = agent;
-  pair->flow_count = agent != NULL ? 2 : 1;
-  relay__flow_init(&pair->flows[0], visitor, agent != NULL ? agent : visitor);
-  if (agent != NULL)
-    relay__flow_init(&pair->flows[1], agent, visitor);
-  pair->on_end = on_end;
-  pair->owner = owner;
-  pair->started_ms = pair->active_ms = now_ms(pair);
-  relay__deadline_init(&pair->deadline, plane, on_deadline);
-  for (i = 0; i < stream_count(pair); i++)
-    relay__stream_own(pair->streams[i], on_stream_event, pair);
-  set_limits(pair, limits);
-  /* One that died before is not watched: the deadline starts this pair. */
-  if (is_any_reset(pair))
-    relay__deadline_set(&pair->deadline, 0);
-  else
-    update(pair);
+  relay__pair_init(pair, visitor, agent, limits, on_end, owner);
+  relay__pair_run(pair, plane);
   *out = pair;
   return 0;
 }
@@ -367,19 +398,15 @@ void relay__pair_close(struct pair *pair, int reason) {
 }
 
 void relay__pair_limit(struct pair *pair, const struct pair_limits *limits) {
+  struct rate_share *share = pair->limits.share;
+
   if (pair->ended)
     return;
-  set_limits(pair, limits);
+  pair->limits = *limits;
+  pair->limits.share = share;
+  set_rates(pair);
   pair->active_ms = now_ms(pair);
   relay__deadline_set(&pair->deadline, 0); /* look again under the new ones */
-}
-
-void relay__pair_share_limits(struct pair *pair, struct rate_limit *in,
-                              struct rate_limit *out) {
-  pair->flows[0].shared_rate = in;
-  pair->flows[1].shared_rate = out;
-  if (!pair->ended)
-    relay__deadline_set(&pair->deadline, 0);
 }
 
 uint64_t relay__pair_bytes_in(const struct pair *pair) {
@@ -390,8 +417,4 @@ uint64_t relay__pair_bytes_out(const struct pair *pair) {
   const struct flow *out = &pair->flows[pair->flow_count - 1];
 
   return atomic_load_explicit(&out->bytes, memory_order_relaxed);
-}
-
-uint64_t relay__pair_duration_ms(const struct pair *pair) {
-  return (pair->ended ? pair->ended_ms : now_ms(pair)) - pair->started_ms;
 }

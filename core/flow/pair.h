@@ -3,7 +3,8 @@
  * A pair is two streams joined: flow `in` from the visitor's side to the
  * agent's, flow `out` back. An echo is a pair of one stream and one flow, from
  * the stream to itself. A pair knows nothing of agents, leases or policy: it
- * is given streams, limits and a completion callback.
+ * is given streams, limits and a completion callback. All of it happens on the
+ * loop of its plane, whichever that is; crew.h says who may call from another.
  *
  * Every end but both peers' own FINs is a reset on both legs.
  */
@@ -15,12 +16,15 @@
 #include "net/stream.h"
 
 struct pair;
+struct worker;
 
 struct pair_limits {
   uint64_t rate_in; /* bytes per second; 0: none */
   uint64_t rate_out;
-  uint64_t idle_ms;        /* silence both ways; 0: never */
-  uint64_t fin_timeout_ms; /* silence of the open half; 0: never */
+  uint64_t idle_ms;         /* silence both ways; 0: never */
+  uint64_t fin_timeout_ms;  /* silence of the open half; 0: never */
+  struct rate_share *share; /* with other pairs, for the pair's whole life;
+                               NULL: none */
 };
 
 /* What a pair leaves behind. reason: 0 after an orderly end; UV_ECONNRESET
@@ -34,11 +38,9 @@ struct pair {
   unsigned flow_count;
   struct pair_limits limits;
   struct deadline deadline;
-  uint64_t due_ms; /* when it expires, on the loop's clock like the rest */
-  uint64_t started_ms;
-  uint64_t active_ms; /* the last byte moved */
-  uint64_t deaf_ms;   /* when to look for a peer that vanished; 0: at rest */
-  uint64_t ended_ms;
+  uint64_t due_ms;      /* when it expires, on the loop's clock like the rest */
+  uint64_t active_ms;   /* the last byte moved */
+  uint64_t deaf_ms;     /* when to look for a peer that vanished; 0: at rest */
   bool held;            /* a reset is held back for the bytes before it */
   size_t held_length;   /* the least that was left of them */
   uint64_t progress_ms; /* when it last became less */
@@ -47,6 +49,7 @@ struct pair {
   int reason;
   pair_end_fn on_end;
   void *owner;
+  struct worker *worker; /* it is a crew's, as is its memory; NULL: it is not */
 };
 
 /*
@@ -66,14 +69,20 @@ void relay__pair_close(struct pair *pair, int reason);
 
 void relay__pair_limit(struct pair *pair, const struct pair_limits *limits);
 
-/* Limits shared with other pairs of the loop, which outlive this pair or are
-   taken back; NULL: none. */
-void relay__pair_share_limits(struct pair *pair, struct rate_limit *in,
-                              struct rate_limit *out);
+/* ---- in two steps, for crew.c ----------------------------------------- */
+
+/* All of it that needs no loop, on zeroed memory. It cannot fail. */
+void relay__pair_init(struct pair *pair, struct stream *visitor,
+                      struct stream *agent, const struct pair_limits *limits,
+                      pair_end_fn on_end, void *owner);
+/* Starts to move bytes, on the thread of `plane`, which is that of the streams.
+   They are attached there, if they are not; what fails ends the pair. */
+void relay__pair_run(struct pair *pair, struct plane *plane);
+/* The memory, once it has ended, on the thread of those who own it. */
+void relay__pair_free(struct pair *pair);
 
 /* Bytes delivered so far; may be read from another thread. */
 uint64_t relay__pair_bytes_in(const struct pair *pair);
 uint64_t relay__pair_bytes_out(const struct pair *pair);
-uint64_t relay__pair_duration_ms(const struct pair *pair);
 
 #endif

@@ -44,12 +44,13 @@ static void destroy_pipe(struct plane *plane, struct hold *hold) {
   close(hold->pipe_read);
   close(hold->pipe_write);
   free(hold);
-  plane->pool.pipes_made--;
+  atomic_fetch_sub_explicit(&plane->budget->pipes, 1, memory_order_relaxed);
   relay__plane_give_descriptors(plane, 2);
 }
 
 struct hold *relay__hold_pipe(struct plane *plane) {
   struct hold_pool *pool = &plane->pool;
+  struct descriptors *fds = plane->budget;
   struct hold *hold = pool->pipes;
 
   if (hold != NULL) {
@@ -57,8 +58,8 @@ struct hold *relay__hold_pipe(struct plane *plane) {
     pool->pipes_free--;
     return hold;
   }
-  if ((int)(pool->pipes_made + 1) * 2 >
-          plane->fds.limit / PIPE_DESCRIPTOR_SHARE ||
+  if ((atomic_load_explicit(&fds->pipes, memory_order_relaxed) + 1) * 2 >
+          fds->limit / PIPE_DESCRIPTOR_SHARE ||
       !relay__plane_has_descriptors(plane, 2))
     return NULL;
   hold = calloc(1, sizeof(*hold));
@@ -69,7 +70,7 @@ struct hold *relay__hold_pipe(struct plane *plane) {
     free(hold);
     return NULL;
   }
-  pool->pipes_made++;
+  atomic_fetch_add_explicit(&fds->pipes, 1, memory_order_relaxed);
   relay__plane_take_descriptors(plane, 2);
   return hold;
 }
@@ -93,7 +94,8 @@ struct hold *relay__hold_buffer(struct plane *plane) {
 static void return_pipe(struct plane *plane, struct hold *hold) {
   struct hold_pool *pool = &plane->pool;
 
-  if (hold->length != 0 || pool->pipes_free >= PIPES_KEPT) {
+  if (hold->length != 0 || pool->pipes_free >= PIPES_KEPT ||
+      atomic_load_explicit(&plane->budget->wanted, memory_order_relaxed) != 0) {
     destroy_pipe(plane, hold);
     return;
   }

@@ -32,7 +32,6 @@ struct hold_pool {
   struct hold *buffers;
   unsigned pipes_free;
   unsigned buffers_free;
-  unsigned pipes_made; /* in use and free */
 };
 
 /* A pipe, or NULL when none is to be had (descriptors, quota, memory). */

@@ -97,21 +97,38 @@ static int grow_loop_table(struct plane *plane, int highest) {
   return err;
 }
 
-int relay__plane_init(struct plane *plane, uv_loop_t *loop, relay_mode mode,
-                      unsigned fd_limit) {
-  int limit = fd_limit != 0 ? (int)fd_limit : default_descriptor_limit();
+static int prepare_loop(struct plane *plane) {
   struct rlimit rlimit;
 
-  memset(plane, 0, sizeof(*plane));
-  plane->loop = loop;
-  plane->mode = mode;
-  plane->keepalive = (struct keepalive){60, 10, 6};
-  plane->fds.limit = limit > 0 ? limit : 0;
   if (getrlimit(RLIMIT_NOFILE, &rlimit) != 0)
     return -errno;
   if (rlimit.rlim_cur > DESCRIPTOR_DEFAULT_MAX)
     rlimit.rlim_cur = DESCRIPTOR_DEFAULT_MAX;
   return grow_loop_table(plane, (int)rlimit.rlim_cur - 1);
+}
+
+int relay__plane_init(struct plane *plane, uv_loop_t *loop, relay_mode mode,
+                      unsigned fd_limit) {
+  int limit = fd_limit != 0 ? (int)fd_limit : default_descriptor_limit();
+
+  memset(plane, 0, sizeof(*plane));
+  plane->loop = loop;
+  plane->mode = mode;
+  plane->keepalive = (struct keepalive){60, 10, 6};
+  plane->budget = &plane->fds;
+  plane->fds.limit = limit > 0 ? limit : 0;
+  return prepare_loop(plane);
+}
+
+int relay__plane_init_beside(struct plane *plane, uv_loop_t *loop,
+                             struct plane *first) {
+  memset(plane, 0, sizeof(*plane));
+  plane->loop = loop;
+  plane->mode = first->mode;
+  plane->rcvbuf_bytes = first->rcvbuf_bytes;
+  plane->keepalive = first->keepalive;
+  plane->budget = first->budget;
+  return prepare_loop(plane);
 }
 
 void relay__plane_close(struct plane *plane) {
@@ -130,17 +147,34 @@ void relay__plane_release(struct plane *plane) {
     plane->on_empty(plane);
 }
 
-bool relay__plane_has_descriptors(struct plane *plane, int count) {
-  struct descriptors *fds = &plane->fds;
+static int promised(const struct descriptors *fds) {
+  return atomic_load_explicit(&fds->used, memory_order_relaxed) +
+         atomic_load_explicit(&fds->reserved, memory_order_relaxed);
+}
 
-  while (fds->used + fds->reserved + count > fds->limit)
-    if (!relay__hold_trim(plane))
+/* Others keep pipes, perhaps: whoever waits hears when they gave them up. */
+static void want_descriptors(struct plane *plane, int count) {
+  if (plane->on_wanted == NULL || plane->budget->wanted >= count)
+    return;
+  plane->budget->wanted = count;
+  plane->on_wanted(plane);
+}
+
+bool relay__plane_has_descriptors(struct plane *plane, int count) {
+  struct descriptors *fds = plane->budget;
+
+  while (promised(fds) + count > fds->limit)
+    if (!relay__hold_trim(plane)) {
+      want_descriptors(plane, count);
       return false;
+    }
+  if (plane->on_wanted != NULL && fds->wanted != 0 && fds->wanted <= count)
+    fds->wanted = 0;
   return true;
 }
 
 void relay__plane_take_descriptors(struct plane *plane, int count) {
-  plane->fds.used += count;
+  atomic_fetch_add_explicit(&plane->budget->used, count, memory_order_relaxed);
 }
 
 void relay__plane_note_descriptors(struct plane *plane) {
@@ -149,12 +183,16 @@ void relay__plane_note_descriptors(struct plane *plane) {
 }
 
 void relay__plane_give_descriptors(struct plane *plane, int count) {
-  plane->fds.used -= count;
+  atomic_fetch_sub_explicit(&plane->budget->used, count, memory_order_relaxed);
   relay__plane_note_descriptors(plane);
 }
 
+void relay__plane_reserve_descriptor(struct plane *plane) {
+  atomic_fetch_add_explicit(&plane->budget->reserved, 1, memory_order_relaxed);
+}
+
 void relay__plane_unreserve_descriptor(struct plane *plane) {
-  plane->fds.reserved--;
+  atomic_fetch_sub_explicit(&plane->budget->reserved, 1, memory_order_relaxed);
   relay__plane_note_descriptors(plane);
 }
 

@@ -15,12 +15,15 @@
 
 #include "net/hold.h"
 
-/* Descriptors this half may use, and does. `reserved` ones are promised to
-   connections that are still to come. */
+/* Descriptors this half may use, and does, all its planes together: any of
+   their threads takes and gives. `reserved` ones are promised to connections
+   that are still to come. */
 struct descriptors {
   int limit;
-  int used;
-  int reserved;
+  atomic_int used;
+  atomic_int reserved;
+  atomic_int pipes;  /* kernel pipes, in use and kept; two descriptors each */
+  atomic_int wanted; /* so many are waited for: no plane is to keep pipes */
 };
 
 /* How a peer that vanished is noticed: after so many seconds of silence it is
@@ -36,16 +39,21 @@ struct plane {
   relay_mode mode;
   int rcvbuf_bytes; /* 0: the kernel's */
   struct keepalive keepalive;
+  struct descriptors
+      *budget; /* `fds`, or those of the plane it stands beside */
   struct descriptors fds;
   struct hold_pool pool;
   unsigned handles; /* open, closing ones included */
 
   /* Host's callbacks: the last handle has closed; a descriptor was freed; a
-     connection could not be accepted, and waits. */
+     connection could not be accepted, and waits. And a crew's: descriptors are
+     wanted that its planes might keep as pipes. */
   void (*on_empty)(struct plane *plane);
   void (*on_descriptor)(struct plane *plane);
   void (*on_short)(struct plane *plane, int error);
+  void (*on_wanted)(struct plane *plane);
   void *owner;
+  struct crew *crew;
 };
 
 /* `fd_limit` 0: what RLIMIT_NOFILE leaves beside what is open now. Also makes
@@ -53,6 +61,12 @@ struct plane {
    when it cannot grow it later. 0, or a negative libuv code. */
 int relay__plane_init(struct plane *plane, uv_loop_t *loop, relay_mode mode,
                       unsigned fd_limit);
+
+/* The same for one more loop of the half that `first` belongs to: settings are
+   its, and descriptors come out of its budget. Called on the thread of `first`;
+   from then on the plane belongs to the thread of its own loop. */
+int relay__plane_init_beside(struct plane *plane, uv_loop_t *loop,
+                             struct plane *first);
 
 /* Frees the pools. Handles may still be closing: on_empty tells the end; it is
    called at once when none is open. */
@@ -63,11 +77,13 @@ void relay__plane_retain(struct plane *plane);
 void relay__plane_release(struct plane *plane);
 
 /* Whether `count` more descriptors are to be had beside the reserved ones.
-   Kept pipes are given up for them first. */
+   Kept pipes are given up for them first. Where other planes may keep some,
+   these are told, and on_descriptor tells when they gave them up. */
 bool relay__plane_has_descriptors(struct plane *plane, int count);
 void relay__plane_take_descriptors(struct plane *plane, int count);
 void relay__plane_give_descriptors(struct plane *plane, int count);
-/* A promise was kept or is void. */
+/* One more is promised; a promise was kept or is void. */
+void relay__plane_reserve_descriptor(struct plane *plane);
 void relay__plane_unreserve_descriptor(struct plane *plane);
 /* Descriptors fell free, or could be made to: those who wait for some hear of
    it. */

@@ -80,19 +80,59 @@ int relay__stream_open(struct stream **out, struct plane *plane, int fd) {
   struct stream *stream = calloc(1, sizeof(*stream));
   int err = UV_ENOMEM;
 
-  if (stream != NULL)
-    err = uv_poll_init(plane->loop, &stream->poll, fd);
+  if (stream != NULL) {
+    stream->plane = plane;
+    stream->fd = fd;
+    err = relay__stream_attach(stream);
+  }
   if (err != 0) {
     free(stream);
     close(fd);
     return err;
   }
-  stream->plane = plane;
-  stream->fd = fd;
-  relay__plane_retain(plane);
   relay__plane_take_descriptors(plane, 1);
   *out = stream;
   return 0;
+}
+
+int relay__stream_attach(struct stream *stream) {
+  int err = 0;
+
+  if (stream->attached)
+    return 0;
+  err = uv_poll_init(stream->plane->loop, &stream->poll, stream->fd);
+  if (err != 0)
+    return err;
+  stream->attached = true;
+  relay__plane_retain(stream->plane);
+  if (stream->tls != NULL)
+    relay__tls_attach(stream->tls);
+  return 0;
+}
+
+struct stream *relay__stream_move(struct stream *stream, struct plane *to) {
+  struct stream *moved = malloc(sizeof(*moved));
+
+  if (moved != NULL) {
+    *moved = *stream;
+    moved->plane = to;
+    moved->watched = 0;
+    moved->attached = false;
+  }
+  if (moved != NULL && stream->tls != NULL &&
+      relay__tls_move(stream->tls, moved) != 0) {
+    free(moved);
+    moved = NULL;
+  }
+  if (moved == NULL) {
+    relay__stream_close(stream);
+    return NULL;
+  }
+  stream->tls = NULL;
+  stream->fd = -1;
+  /* Takes it out of the loop's epoll at once: only memory is left to free. */
+  uv_close((uv_handle_t *)&stream->poll, on_poll_closed);
+  return moved;
 }
 
 int relay__stream_connect(struct stream **out, struct plane *plane,
@@ -169,9 +209,12 @@ void relay__stream_close(struct stream *stream) {
   stream->tls = NULL;
   if (stream->shut && relay__stream_is_beyond_reset(stream))
     relay__stream_pardon(stream);
-  uv_close((uv_handle_t *)&stream->poll, on_poll_closed);
+  if (stream->attached)
+    uv_close((uv_handle_t *)&stream->poll, on_poll_closed);
   close(stream->fd);
   stream->fd = -1;
+  if (!stream->attached)
+    free(stream);
   relay__plane_give_descriptors(plane, 1);
 }
 

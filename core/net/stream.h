@@ -37,6 +37,7 @@ struct stream {
   struct plane *plane;
   int fd;
   int watched;     /* events uv_poll is armed for */
+  bool attached;   /* the loop has it; false on its way to another one */
   bool reset;      /* the connection is dead; queued bytes may be left */
   bool shut;       /* our FIN is sent, and it still closes by reset */
   bool urgent;     /* an urgent byte is pending: no quiet floor */
@@ -77,6 +78,17 @@ int relay__stream_watch(struct stream *stream, int events);
 /* Closes the descriptor now, by reset unless pardoned, and frees the stream
    when its handle has closed. No event follows. NULL is allowed. */
 void relay__stream_close(struct stream *stream);
+
+/*
+ * From one loop to another. `move` is called on the thread of the stream's own:
+ * that loop forgets it, and what it returns is the same connection, of the
+ * plane `to`, on no loop yet. NULL: no memory, and the connection is closed.
+ * The descriptor stays counted. Then, on the thread of `to`, `attach`: 0, or a
+ * negative code, and it is still to be closed. Nothing happens to one that is
+ * attached.
+ */
+struct stream *relay__stream_move(struct stream *stream, struct plane *to);
+int relay__stream_attach(struct stream *stream);
 
 /* The connection ended in order: closing it is not a reset any more. */
 void relay__stream_pardon(struct stream *stream);

@@ -123,7 +123,30 @@ void relay__tls_close(struct tls *tls) {
   ERR_clear_error();
   free(tls->out);
   relay__secret_wipe(tls->key, sizeof(tls->key));
+  if (tls->stream->attached)
+    relay__deadline_close(&tls->kick, on_kick_closed);
+  else
+    free(tls);
+}
+
+void relay__tls_attach(struct tls *tls) {
+  relay__deadline_init(&tls->kick, tls->stream->plane, on_kick);
+}
+
+/* OpenSSL knows it by address, in two places. */
+int relay__tls_move(struct tls *tls, struct stream *moved) {
+  struct tls *other = malloc(sizeof(*other));
+
+  if (other == NULL)
+    return UV_ENOMEM;
+  *other = *tls;
+  other->stream = moved;
+  moved->tls = other;
+  BIO_set_data(SSL_get_rbio(tls->ssl), other);
+  SSL_set_app_data(other->ssl, other); /* there is one already: cannot fail */
+  relay__secret_wipe(tls->key, sizeof(tls->key));
   relay__deadline_close(&tls->kick, on_kick_closed);
+  return 0;
 }
 
 static int set_up(struct tls *tls, struct tls_context *context) {
@@ -161,8 +184,8 @@ static int lay(struct stream *stream, struct tls_context *context,
   }
   tls->stream = stream;
   tls->drained = true;
-  relay__deadline_init(&tls->kick, stream->plane, on_kick);
   stream->tls = *out = tls;
+  relay__tls_attach(tls);
   return 0;
 }
 

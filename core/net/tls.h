@@ -157,6 +157,10 @@ int relay__tls_shutdown(struct tls *tls);
    those the owner is to hear of, when these have come. */
 int relay__tls_watch(struct tls *tls, int events);
 int relay__tls_event(struct tls *tls, int events);
+/* As the calls of stream.h: what was `tls` is that of the stream `moved`. Where
+   there is no memory, UV_ENOMEM, nothing has changed. */
+int relay__tls_move(struct tls *tls, struct stream *moved);
+void relay__tls_attach(struct tls *tls);
 void relay__tls_close(struct tls *tls);
 
 /* ---- between the files of TLS ----------------------------------------- */

@@ -72,7 +72,7 @@ int relay_limit_conn(relay_t *r, uint64_t conn, const relay_limits *limits) {
   apply(&visitor->limits.rate_out, limits->rate_out);
   apply(&visitor->limits.idle_ms, limits->idle_ms);
   if (visitor->pair != NULL)
-    relay__pair_limit(visitor->pair, &visitor->limits);
+    relay__crew_limit(visitor->pair, &visitor->limits);
   return 0;
 }
 
@@ -85,9 +85,10 @@ int relay_limit_agent(relay_t *r, uint64_t agent, const relay_limits *limits) {
   if (limits->size < sizeof(*limits))
     return UV_EINVAL;
   if (limits->rate_in >= 0)
-    relay__rate_set(&session->lease->rate_in, (uint64_t)limits->rate_in, now);
+    relay__rate_set(&session->lease->share->in, (uint64_t)limits->rate_in, now);
   if (limits->rate_out >= 0)
-    relay__rate_set(&session->lease->rate_out, (uint64_t)limits->rate_out, now);
+    relay__rate_set(&session->lease->share->out, (uint64_t)limits->rate_out,
+                    now);
   return 0;
 }
 
@@ -266,7 +267,7 @@ void relay_get_stats(const relay_t *r, relay_stats *stats) {
 
   now.parked = r->stats.parked;
   now.fds = (uint64_t)r->plane.fds.used;
-  now.pipes = r->plane.pool.pipes_made;
+  now.pipes = (uint64_t)r->plane.fds.pipes;
   link_each(&r->visitors, link, next) {
     const struct visitor *visitor = container_of(link, struct visitor, link);
 

@@ -12,8 +12,22 @@
 
 /* ---- the end ---------------------------------------------------------- */
 
+static void free_lease(struct lease *lease) {
+  if (lease != NULL)
+    relay__rate_share_release(lease->share);
+  free(lease);
+}
+
 static void on_grace_closed(struct deadline *deadline) {
-  free(container_of(deadline, struct lease, grace));
+  free_lease(container_of(deadline, struct lease, grace));
+}
+
+/* Spared pairs outlive the lease, not what it limits them to. */
+static void end_limits(struct lease *lease) {
+  uint64_t now = relay__now_ms(lease->relay);
+
+  relay__rate_set(&lease->share->in, 0, now);
+  relay__rate_set(&lease->share->out, 0, now);
 }
 
 struct ending {
@@ -42,6 +56,7 @@ void relay__lease_end(struct lease *lease, int reason, bool spare_pairs) {
     return;
   lease->ended = true;
   relay__state_drop(lease);
+  end_limits(lease);
   link_remove(&lease->link);
   link_remove(&lease->gate_link);
   lease->relay->stats.leases--;
@@ -102,10 +117,21 @@ static void enter(struct lease *lease, struct gate *gate, bool share) {
   relay->stats.leases++;
 }
 
+static struct lease *make_lease(void) {
+  struct lease *lease = calloc(1, sizeof(*lease));
+
+  if (lease != NULL)
+    lease->share = relay__rate_share_new();
+  if (lease == NULL || lease->share != NULL)
+    return lease;
+  free(lease);
+  return NULL;
+}
+
 int relay__lease_open(struct session *session, unsigned port, const char *host,
                       bool share) {
   struct relay *relay = session->relay;
-  struct lease *lease = calloc(1, sizeof(*lease));
+  struct lease *lease = make_lease();
   struct gate *gate;
   int err = UV_ENOMEM;
 
@@ -115,7 +141,7 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
     err = find_gate(relay, NULL, port,
                     relay__trust_token(relay, session->token_id), share, &gate);
   if (err != 0) {
-    free(lease);
+    free_lease(lease);
     return err;
   }
   enter(lease, gate, share);
@@ -141,7 +167,7 @@ static bool copy_text(char *to, size_t size, const char *from) {
 }
 
 int relay__lease_restore(struct relay *relay, const struct kept *kept) {
-  struct lease *lease = calloc(1, sizeof(*lease));
+  struct lease *lease = make_lease();
   struct gate *gate;
   int err = UV_ENOMEM;
 
@@ -161,7 +187,7 @@ int relay__lease_restore(struct relay *relay, const struct kept *kept) {
   if (err == 0)
     err = find_gate(relay, kept->at, kept->port, NULL, kept->share, &gate);
   if (err != 0) {
-    free(lease);
+    free_lease(lease);
     return err;
   }
   enter(lease, gate, kept->share);

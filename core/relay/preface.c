@@ -31,8 +31,12 @@ static void on_deadline_closed(struct deadline *deadline) {
 /* It holds what its successor will ask for anew: a visitor the descriptor of
    its data connection, an agent its place among the unproven. */
 static void count(struct preface *preface, int by) {
-  if (preface->gate != NULL)
-    preface->relay->plane.fds.reserved += by;
+  struct plane *plane = &preface->relay->plane;
+
+  if (preface->gate != NULL && by > 0)
+    relay__plane_reserve_descriptor(plane);
+  else if (preface->gate != NULL)
+    relay__plane_unreserve_descriptor(plane);
   else
     preface->relay->stats.unproven += (uint64_t)(int64_t)by;
 }

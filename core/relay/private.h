@@ -15,7 +15,7 @@
 
 #include <relay/relay.h>
 
-#include "flow/pair.h"
+#include "flow/crew.h"
 #include "net/binding.h"
 #include "net/channel.h"
 #include "net/container.h"
@@ -92,6 +92,7 @@ struct relay {
   relay_policy policy;
   struct logger logger;
   struct plane plane;
+  struct crew crew;         /* runs the pairs */
   struct listener listener; /* for agents */
   struct registry registry;
   struct asking *asking;
@@ -291,9 +292,8 @@ struct lease {
   bool unkept;                       /* the state does not have it as it is */
   struct session *session;           /* NULL while in grace */
   struct deadline grace;
-  unsigned conns;            /* visitors it serves */
-  struct rate_limit rate_in; /* of all its pairs together */
-  struct rate_limit rate_out;
+  unsigned conns;           /* visitors it serves */
+  struct rate_share *share; /* the limits of all its pairs together */
 };
 
 /*

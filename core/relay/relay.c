@@ -46,6 +46,7 @@ void relay_options_init(relay_options *options, size_t size) {
       .log_level = RELAY_LOG_INFO,
       .penalty_ms = 2000,
       .penalty_half_life_ms = 60000,
+      .workers = 0, /* measured: docs/internals.md, "Worker loops" */
   };
 
   memcpy(options, &all, size < sizeof(all) ? size : sizeof(all));
@@ -82,6 +83,8 @@ static const char *find_fault(const relay_options *options) {
     return "keepalive_interval_s";
   if (options->keepalive_count - 1 >= 127)
     return "keepalive_count";
+  if (options->workers > CREW_WORKERS_MAX)
+    return "workers";
   if (options->proxy_from != NULL &&
       relay__networks_parse(options->proxy_from, &networks) != 0)
     return "proxy_from";
@@ -299,6 +302,17 @@ static void init_lists(struct relay *relay) {
   relay__state_init(relay);
 }
 
+static int start_crew(struct relay *relay) {
+  int err =
+      relay__crew_init(&relay->crew, &relay->plane, relay->options.workers);
+
+  if (err == 0)
+    return 0;
+  relay__log(&relay->logger, RELAY_LOG_ERROR, "cannot start workers",
+             LOG_TEXT("reason", relay_strerror(err)));
+  return RELAY_EWORKERS;
+}
+
 int relay_new(relay_t **out, struct uv_loop_s *loop,
               const relay_options *options) {
   struct relay *relay = calloc(1, sizeof(*relay));
@@ -326,6 +340,8 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
                          (int)relay->options.keepalive_count};
   set_penalties(relay);
   init_lists(relay);
+  if (err == 0)
+    err = start_crew(relay);
   if (err == 0)
     err = relay__policy_init(relay);
   else
@@ -438,5 +454,6 @@ void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
   relay__deadline_close(&r->tokens_due, NULL);
   relay__deadline_close(&r->complaints.due, NULL);
   relay__deadline_close(&r->state_due, NULL);
+  relay__crew_close(&r->crew);
   relay__plane_close(&r->plane);
 }

@@ -70,8 +70,6 @@ void relay__visitor_leave(struct visitor *visitor) {
     return;
   visitor->lease = NULL;
   lease->conns--;
-  if (visitor->pair != NULL)
-    relay__pair_share_limits(visitor->pair, NULL, NULL);
 }
 
 static void leave_gate(struct visitor *visitor) {
@@ -99,8 +97,7 @@ static void take_counts(struct visitor *visitor) {
   relay->stats.bytes_in += visitor->bytes_in;
   relay->stats.bytes_out += visitor->bytes_out;
   relay->stats.pairs--;
-  visitor->pair->on_end = NULL;
-  relay__pair_close(visitor->pair, visitor->reason);
+  relay__crew_drop(visitor->pair, visitor->reason);
   visitor->pair = NULL;
 }
 
@@ -150,7 +147,9 @@ void relay__visitor_join(struct visitor *visitor, struct stream *data) {
   relay__deadline_clear(&visitor->deadline);
   unreserve(visitor);
   visitor->stream = NULL;
-  err = relay__pair_start(&visitor->pair, &relay->plane, stream, data,
+  if (visitor->lease != NULL)
+    visitor->limits.share = visitor->lease->share;
+  err = relay__crew_start(&visitor->pair, &relay->crew, stream, data,
                           &visitor->limits, on_pair_end, visitor);
   if (err != 0) {
     visitor->pair = NULL;
@@ -158,9 +157,6 @@ void relay__visitor_join(struct visitor *visitor, struct stream *data) {
     return;
   }
   visitor->phase = VISITOR_JOINED;
-  if (visitor->lease != NULL)
-    relay__pair_share_limits(visitor->pair, &visitor->lease->rate_in,
-                             &visitor->lease->rate_out);
   relay->stats.pairs++;
   relay__log(&relay->logger, RELAY_LOG_DEBUG, "visitor joined",
              LOG_NUMBER("conn", visitor->number),
@@ -244,7 +240,7 @@ static void set_up(struct visitor *visitor, struct gate *gate,
   relay->stats.visitors++;
   relay->stats.visitors_total++;
   visitor->reserved = true;
-  relay->plane.fds.reserved++;
+  relay__plane_reserve_descriptor(&relay->plane);
 }
 
 static void turn_away(struct gate *gate, struct stream *stream,

@@ -12,6 +12,7 @@
 #include <openssl/hmac.h>
 #include <relay/base.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -22,18 +23,20 @@
 #include <unistd.h>
 #include <uv.h>
 
-long inject_blocks;
+atomic_long inject_blocks;
 unsigned inject_reallocs_failed;
 
 static struct {
-  int function; /* -1: none */
-  unsigned nth;
-  unsigned calls;
-  int fault;
-  bool fired;
-  bool inside;
-  bool no_memory; /* for the next realloc */
+  atomic_int function; /* -1: none */
+  atomic_uint nth;
+  atomic_uint calls;
+  atomic_int fault;
+  atomic_bool fired;
 } armed = {.function = -1};
+
+/* What a thread of the library's own calls is the library's. */
+static _Thread_local bool is_outside;
+static _Thread_local bool no_memory; /* for the next realloc */
 
 const char *inject_name(enum inject_function function) {
   static const char *const names[] = {
@@ -66,17 +69,17 @@ const char *inject_fault_name(int fault) {
 }
 
 void inject_arm(enum inject_function function, unsigned nth, int fault) {
-  armed.function = (int)function;
   armed.nth = nth;
   armed.calls = 0;
   armed.fault = fault;
   armed.fired = false;
-  armed.no_memory = false;
+  armed.function = (int)function; /* the last: others may be calling */
+  no_memory = false;
 }
 
 bool inject_disarm(void) {
   armed.function = -1;
-  armed.no_memory = false;
+  no_memory = false;
   return armed.fired;
 }
 
@@ -85,16 +88,16 @@ unsigned inject_calls(void) {
 }
 
 void inject_enter(void) {
-  armed.inside = true;
+  is_outside = false;
 }
 
 void inject_leave(void) {
-  armed.inside = false;
+  is_outside = true;
 }
 
 /* The fault this call is to have; 0: none. */
 static int next_fault(enum inject_function function) {
-  if (!armed.inside || armed.function != (int)function ||
+  if (is_outside || armed.function != (int)function ||
       ++armed.calls != armed.nth)
     return 0;
   armed.fired = true;
@@ -114,7 +117,7 @@ static bool fails(enum inject_function function) {
 static bool fails_or_shortens(enum inject_function function, size_t *size) {
   int fault = next_fault(function);
 
-  armed.no_memory |= fault == INJECT_TORN || fault == INJECT_FULL;
+  no_memory |= fault == INJECT_TORN || fault == INJECT_FULL;
   if (fault == INJECT_FULL)
     fault = EAGAIN;
   if (fault < 0 && *size > 1)
@@ -149,8 +152,8 @@ WRAP(void *, calloc, size_t count, size_t size) {
 WRAP(void *, realloc, void *block, size_t size) {
   void *grown;
 
-  if (armed.no_memory) {
-    armed.no_memory = false;
+  if (no_memory) {
+    no_memory = false;
     inject_reallocs_failed++;
     errno = ENOMEM;
     return NULL;
@@ -400,6 +403,34 @@ WRAP(int, uv_poll_start, uv_poll_t *handle, int events, uv_poll_cb callback) {
   int fault = next_fault(INJECT_uv_poll_start);
 
   return fault != 0 ? -fault : __real_uv_poll_start(handle, events, callback);
+}
+
+WRAP(int, uv_loop_init, uv_loop_t *loop) {
+  int fault = next_fault(INJECT_uv_loop_init);
+
+  return fault != 0 ? -fault : __real_uv_loop_init(loop);
+}
+
+WRAP(int, uv_async_init, uv_loop_t *loop, uv_async_t *handle,
+     uv_async_cb callback) {
+  int fault = next_fault(INJECT_uv_async_init);
+
+  return fault != 0 ? -fault : __real_uv_async_init(loop, handle, callback);
+}
+
+WRAP(int, uv_mutex_init, uv_mutex_t *mutex) {
+  int fault = next_fault(INJECT_uv_mutex_init);
+
+  return fault != 0 ? -fault : __real_uv_mutex_init(mutex);
+}
+
+WRAP(int, uv_thread_create_ex, uv_thread_t *thread,
+     const uv_thread_options_t *options, uv_thread_cb entry, void *argument) {
+  int fault = next_fault(INJECT_uv_thread_create_ex);
+
+  return fault != 0
+             ? -fault
+             : __real_uv_thread_create_ex(thread, options, entry, argument);
 }
 
 WRAP(int, uv_random, uv_loop_t *loop, uv_random_t *request, void *bytes,

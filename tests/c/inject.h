@@ -3,7 +3,7 @@
  * Faults at will: the linker's --wrap leads every fallible call of the library
  * through here, where the n-th call of one function can be made to fail. Only
  * calls between inject_enter and inject_leave count, so the test's own go
- * through untouched.
+ * through untouched, and all those of threads that the library made.
  *
  * Not wrapped: what libuv does inside itself. libuv 1.44 aborts when its own
  * epoll_ctl fails in uv_run, or when it cannot grow its table of watchers; the
@@ -12,6 +12,7 @@
 #ifndef RELAY_TESTS_INJECT_H
 #define RELAY_TESTS_INJECT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* Faults that are no errors. One byte goes, where more were asked for. */
@@ -58,6 +59,10 @@
   X(ioctl, EINVAL, ENOTTY)                                                     \
   X(uv_poll_init, ENOMEM, EEXIST, EPERM)                                       \
   X(uv_poll_start, ENOMEM, EEXIST)                                             \
+  X(uv_loop_init, ENOMEM, EMFILE)                                              \
+  X(uv_async_init, ENOMEM, EMFILE)                                             \
+  X(uv_mutex_init, ENOMEM)                                                     \
+  X(uv_thread_create_ex, EAGAIN, ENOMEM)                                       \
   X(uv_random, EIO, EAGAIN, ENOSYS)                                            \
   X(uv_getaddrinfo, ENOMEM, EINVAL)                                            \
   X(open, EMFILE, EACCES, ENOENT, EINTR)                                       \
@@ -98,7 +103,7 @@ void inject_enter(void);
 void inject_leave(void);
 
 /* Blocks of memory that the library holds. */
-extern long inject_blocks;
+extern atomic_long inject_blocks;
 /* Times that realloc has failed. */
 extern unsigned inject_reallocs_failed;
 

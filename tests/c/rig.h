@@ -6,6 +6,8 @@
  * as a relay and an agent have it:
  *
  *   peer ── pair ══TLS══ pair ── peer
+ *
+ * With rig_workers the pairs are moved to threads of their own, and only they.
  */
 #ifndef RELAY_TESTS_RIG_H
 #define RELAY_TESTS_RIG_H
@@ -23,7 +25,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "flow/pair.h"
+#include "flow/crew.h"
 #include "net/tls.h"
 
 struct peer {
@@ -37,9 +39,12 @@ struct peer {
   bool reset;
 };
 
+static unsigned rig_workers;
+
 struct rig {
   uv_loop_t loop;
   struct plane plane;
+  struct crew crew;
   struct pair *pair;
   struct pair *second; /* behind TLS; NULL without */
   struct tls_context *client, *server;
@@ -110,6 +115,7 @@ static inline void rig_init(struct rig *rig, relay_mode mode) {
   signal(SIGPIPE, SIG_IGN);
   CHECK_INT(0, uv_loop_init(&rig->loop));
   CHECK_INT(0, relay__plane_init(&rig->plane, &rig->loop, mode, 0));
+  CHECK_INT(0, relay__crew_init(&rig->crew, &rig->plane, rig_workers));
   rig->peers[0].seed = 17;
   rig->peers[1].seed = 4711;
   rig->peers[1].fd = -1;
@@ -126,7 +132,7 @@ static inline void rig_open(struct rig *rig, relay_mode mode, bool echo,
   if (!echo)
     rig_connect(rig, &rig->peers[1], &b, buffer);
   rig->pairs = 1;
-  CHECK_INT(0, relay__pair_start(&rig->pair, &rig->plane, a, b,
+  CHECK_INT(0, relay__crew_start(&rig->pair, &rig->crew, a, b,
                                  limits ? limits : &none, on_rig_end, rig));
 }
 
@@ -189,14 +195,29 @@ static inline void rig_open_secure(struct rig *rig, relay_mode mode, bool echo,
     rig_connect(rig, &rig->peers[1], &streams[3], buffer);
   rig_shake(rig, streams[2], streams[1]);
   rig->pairs = 2;
-  CHECK_INT(0,
-            relay__pair_start(&rig->pair, &rig->plane, streams[0], streams[1],
-                              limits ? limits : &none, on_rig_end, rig));
-  CHECK_INT(0, relay__pair_start(&rig->second, &rig->plane, streams[2],
+  CHECK_INT(0, relay__crew_start(&rig->pair, &rig->crew, streams[0], streams[1],
+                                 limits ? limits : &none, on_rig_end, rig));
+  CHECK_INT(0, relay__crew_start(&rig->second, &rig->crew, streams[2],
                                  streams[3], &none, on_rig_end, rig));
 }
 
 /* ---- the peers -------------------------------------------------------- */
+
+/* What a send came to. A reset is told once: a read would see an end then. */
+static inline size_t peer_sent(struct peer *peer, ssize_t n) {
+  if (n > 0)
+    peer->sent += (uint64_t)n;
+  else if (n < 0 && errno != EAGAIN)
+    peer->reset = true;
+  return n > 0 ? (size_t)n : 0;
+}
+
+static inline size_t peer_send_urgent(struct peer *peer) {
+  unsigned char byte = pattern(peer->seed, peer->sent);
+
+  return peer_sent(
+      peer, send(peer->fd, &byte, 1, MSG_OOB | MSG_NOSIGNAL | MSG_DONTWAIT));
+}
 
 /* Sends up to `count` more bytes of the pattern; how many were taken. */
 static inline size_t peer_send(struct peer *peer, size_t count) {
@@ -209,9 +230,7 @@ static inline size_t peer_send(struct peer *peer, size_t count) {
   for (i = 0; i < count; i++)
     bytes[i] = pattern(peer->seed, peer->sent + i);
   n = send(peer->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (n > 0)
-    peer->sent += (uint64_t)n;
-  return n > 0 ? (size_t)n : 0;
+  return peer_sent(peer, n);
 }
 
 /* Reads what is there, at most `count`, and compares it with what the peer of
@@ -261,13 +280,18 @@ static inline int peer_unsent(struct peer *peer) {
   return unsent;
 }
 
-/* One turn of the loop, waiting at most a millisecond for something. */
+/* One turn of the loop, waiting at most a millisecond for something; with
+   workers less, as nothing tells of what they have done. */
 static inline void rig_turn(struct rig *rig) {
+  struct timespec most = {0, rig_workers != 0 ? 100000 : 1000000};
+
   uv_run(&rig->loop, UV_RUN_NOWAIT);
+  if (uv_backend_timeout(&rig->loop) == 0)
+    most.tv_nsec = 0;
   if (rig->pair != NULL || rig->plane.handles != 0) {
     struct pollfd wait = {uv_backend_fd(&rig->loop), POLLIN, 0};
 
-    poll(&wait, 1, uv_backend_timeout(&rig->loop) == 0 ? 0 : 1);
+    ppoll(&wait, 1, &most, NULL);
   }
 }
 
@@ -333,9 +357,10 @@ static inline void rig_close(struct rig *rig) {
     if (!rig->peers[i].closed)
       close(rig->peers[i].fd);
   if (rig->pair != NULL)
-    relay__pair_close(rig->pair, UV_ECANCELED);
+    relay__crew_drop(rig->pair, UV_ECANCELED), rig->ends++;
   if (rig->second != NULL)
-    relay__pair_close(rig->second, UV_ECANCELED);
+    relay__crew_drop(rig->second, UV_ECANCELED), rig->ends++;
+  relay__crew_close(&rig->crew);
   relay__plane_close(&rig->plane);
   CHECK_INT(0, uv_run(&rig->loop, UV_RUN_DEFAULT));
   CHECK_INT(0, rig->plane.handles);

@@ -62,34 +62,41 @@ struct scenario {
   relay_mode mode;
   enum answer answer;
   unsigned pool;
-  bool resets;     /* the visitor, half way */
-  bool kept;       /* the relay has a directory for its state */
-  unsigned secure; /* 1: with a token; 2: and with certificates, both ways */
+  bool resets;      /* the visitor, half way */
+  bool kept;        /* the relay has a directory for its state */
+  unsigned secure;  /* 1: with a token; 2: and with certificates, both ways */
+  unsigned workers; /* of each half */
 };
 
 static const struct scenario scenarios[] = {
-    {"splice echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, false, 0},
-    {"splice echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false, 0},
-    {"splice address", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 0, false, false, 0},
-    {"splice address pooled", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 1, false,
-     false, 0},
-    {"splice name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 1, true, false, 0},
-    {"copy echo", RELAY_MODE_COPY, ANSWER_ECHO, 0, false, false, 0},
-    {"copy echo pooled", RELAY_MODE_COPY, ANSWER_ECHO, 1, false, false, 0},
-    {"copy address", RELAY_MODE_COPY, ANSWER_ADDRESS, 0, false, false, 0},
-    {"copy address pooled", RELAY_MODE_COPY, ANSWER_ADDRESS, 1, false, false,
+    {"splice echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, false, 0, 0},
+    {"splice echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false, 0,
      0},
-    {"copy name reset", RELAY_MODE_COPY, ANSWER_NAME, 0, true, false, 0},
-    {"kept echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, true, 0},
-    {"tls echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false, 1},
-    {"tls name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 0, true, false, 1},
+    {"splice address", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 0, false, false, 0,
+     0},
+    {"splice address pooled", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 1, false,
+     false, 0, 0},
+    {"splice name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 1, true, false, 0, 0},
+    {"copy echo", RELAY_MODE_COPY, ANSWER_ECHO, 0, false, false, 0, 0},
+    {"copy echo pooled", RELAY_MODE_COPY, ANSWER_ECHO, 1, false, false, 0, 0},
+    {"copy address", RELAY_MODE_COPY, ANSWER_ADDRESS, 0, false, false, 0, 0},
+    {"copy address pooled", RELAY_MODE_COPY, ANSWER_ADDRESS, 1, false, false, 0,
+     0},
+    {"copy name reset", RELAY_MODE_COPY, ANSWER_NAME, 0, true, false, 0, 0},
+    {"kept echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, true, 0, 0},
+    {"tls echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false, 1, 0},
+    {"tls name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 0, true, false, 1, 0},
     {"certificates echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false,
-     false, 2},
+     false, 2, 0},
+    {"tls workers", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 0, true, false, 1, 2},
+    {"workers", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 1, false, false, 0, 2},
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
 /* Beside the visits: making each half, and changing a tokens file. */
 #define JOB_RELAY SCENARIOS
+#define MAKING (&scenarios[SCENARIOS - 1])
+#define LOOP_DESCRIPTORS 4 /* of each worker */
 #define JOB_AGENT (SCENARIOS + 1)
 #define JOB_KEPT (SCENARIOS + 2) /* a relay that finds an address kept */
 #define JOB_TOKENS (SCENARIOS + 3)
@@ -492,6 +499,7 @@ static int make_relay(struct world *world) {
   options.policy = &policy;
   options.state = world->state[0] != '\0' ? world->state : NULL;
   options.handshake_ms = 300;
+  options.workers = world->scenario->workers;
   options.pairing_ms = 400;
   options.heartbeat_ms = 60;
   options.dead_ms = 400;
@@ -522,6 +530,7 @@ static int make_agent(struct world *world) {
   options.name = "test";
   options.mode = world->scenario->mode;
   options.pool = world->scenario->pool;
+  options.workers = world->scenario->workers;
   options.connect_ms = 300;
   options.heartbeat_ms = 1000;
   options.dead_ms = 400;
@@ -600,8 +609,9 @@ static bool is_at_rest(const struct world *world) {
   return stats.visitors == 0 && stats.pairs == 0 && stats.parked == 0 &&
          stats.unproven == 0 && stats.agents == 1 && stats.leases == 1 &&
          stats.waiting == world->scenario->pool &&
-         stats.fds ==
-             3 + world->scenario->kept + stats.waiting + 2 * stats.pipes &&
+         stats.fds == 3 + world->scenario->kept + stats.waiting +
+                          2 * stats.pipes +
+                          LOOP_DESCRIPTORS * world->scenario->workers &&
          world->relay->plane.fds.reserved == 0 &&
          relay_agent_visitors(world->agent) == 0 &&
          world->closes == world->let_in && world->opens <= world->closes &&
@@ -828,7 +838,7 @@ static bool run_new(size_t place, enum inject_function function, unsigned nth,
   bool fired;
   int err;
 
-  open_world(&world, &scenarios[0]);
+  open_world(&world, MAKING);
   if (place == JOB_KEPT)
     state_open(&world, true);
   write_tokens();

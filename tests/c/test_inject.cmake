@@ -5,7 +5,8 @@
 set(injected
   malloc calloc realloc strdup free opendir getrlimit pipe pipe2 fcntl ioctl
   socket setsockopt getsockopt getsockname bind listen connect accept4 shutdown
-  recv send splice read write uv_poll_init uv_poll_start uv_random uv_getaddrinfo
+  recv send splice read write uv_poll_init uv_poll_start uv_loop_init
+  uv_async_init uv_mutex_init uv_thread_create_ex uv_random uv_getaddrinfo
   mkdir open openat flock fdopendir renameat unlinkat fstat realpath mkostemp
   fchmod fchown fsync rename HMAC)
 list(TRANSFORM injected PREPEND -Wl,--wrap=)

@@ -121,6 +121,15 @@ typedef struct relay_agent_options {
   const char *tls_cert; /* our own, where the relay wants one; or NULL, and
                            tls_key with it */
   const char *tls_key;
+
+  /* Threads that only move the bytes of visitors that are being served, each
+     on a loop of its own; at most 64. 0, the default: none, all is done on the
+     host's loop. With some, everything else stays as it is: each call and
+     callback is made on the thread of that loop. All signals are blocked in
+     them; their stack is 512 KiB. relay_agent_new starts them:
+     RELAY_EWORKERS when it cannot, with a log record that says why. They have
+     ended when on_close runs. */
+  unsigned workers;
 } relay_agent_options;
 
 typedef void (*relay_agent_close_fn)(void *data);
@@ -133,7 +142,8 @@ RELAY_API void relay_agent_options_init(relay_agent_options *options,
 /*
  * Makes an agent on `loop` and starts it. Everything in options is copied.
  * 0; UV_EINVAL when host, port, on_visitor or one of tls_cert and tls_key are
- * missing or `token` is none; RELAY_ECERT for files that cannot be used, with a
+ * missing, there are too many
+ * workers or `token` is none; RELAY_ECERT for files that cannot be used, with a
  * log record that says why (as relay_tls_check does); UV_ENOMEM, or what libuv
  * says. An unreachable relay is no error here: it is retried (or told by on_end
  * with `once`).

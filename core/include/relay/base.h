@@ -3,11 +3,11 @@
  * What both halves of the library share: version, errors, log records.
  * Included by relay/relay.h and relay/agent.h; never needed by itself.
  *
- * Promises of the whole library: no global state, no thread of its own (names
- * are looked up on libuv's pool), no signal handler, no write to a standard
- * stream, no exit or abort.
- * Everything happens on the host's own uv_loop_t, inside uv_run. Every object
- * belongs to the thread that runs its loop.
+ * Promises of the whole library: no global state, no thread that the host did
+ * not ask for (with `workers`; names are looked up on libuv's pool), no signal
+ * handler, no write to a standard stream, no exit or abort.
+ * Everything happens on the host's own uv_loop_t, inside uv_run, but for bytes
+ * that workers move. Every object belongs to the thread that runs its loop.
  *
  * SIGPIPE: splice(2) into a dead socket raises it and cannot be told not to.
  * The host ignores or blocks SIGPIPE in the thread that runs the loop.
@@ -58,7 +58,8 @@ struct sockaddr;
   X(-20017, ESTATE, "state", "the state directory cannot be used")             \
   X(-20018, ETLS, "tls", "no proper TLS")                                      \
   X(-20019, EKEY, "key", "the key was not accepted")                           \
-  X(-20020, ECERT, "certificate", "the certificate was not accepted")
+  X(-20020, ECERT, "certificate", "the certificate was not accepted")          \
+  X(-20021, EWORKERS, "workers", "the worker threads cannot be started")
 
 enum {
 #define RELAY_ERROR_ENUM(number, name, code, text) RELAY_##name = number,

@@ -268,6 +268,15 @@ typedef struct relay_options {
   const char *tls_client_ca; /* authorities: every agent has to show a
                                 certificate of theirs; the key of a token is not
                                 enough. NULL: none is asked for */
+
+  /* Threads that only move the bytes of visitors that were joined, each on a
+     loop of its own; at most 64. 0, the default: none, all is done on the
+     host's loop. With some, everything else stays as it is: each call, hook and
+     log record is made on the thread of that loop. All signals are blocked in
+     them; their stack is 512 KiB. relay_new starts them:
+     RELAY_EWORKERS when it cannot, with a log record that says why. They have
+     ended when on_close runs. */
+  unsigned workers;
 } relay_options;
 
 /* Fills every option with its default. `size` is sizeof(relay_options) as the
