@@ -51,6 +51,8 @@ static void fill_table(struct agent_cli *self) {
        "end at the first loss instead of reconnecting", NULL, 0, 0, NULL},
       {"mode", "MODE", CLI_CHOICE, &self->mode, "how bytes move", NULL, 0, 0,
        "splice|copy"},
+      {"workers", "N", CLI_NUMBER, &options->workers,
+       "threads that move visitors' bytes", "none", 0, 64, NULL},
       {"max-visitors", "N", CLI_NUMBER, &options->max_visitors,
        "visitors at a time; more are rejected", NULL, 1, 1000000, NULL},
       {"connect", "TIME", CLI_TIME, &options->connect_ms,

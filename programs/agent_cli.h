@@ -18,7 +18,7 @@
 
 #include "cli.h"
 
-#define AGENT_CLI_OPTIONS 25
+#define AGENT_CLI_OPTIONS 26
 #define AGENT_TICKET_MAX 1024
 /* Longer than any token. */
 #define AGENT_CLI_TOKEN_MAX 256

@@ -155,6 +155,11 @@ static void open_relay(struct program *self) {
     return;
   }
   err = relay_new(&self->relay, &self->run.loop, &self->options);
+  if (err == RELAY_EWORKERS) { /* the log says why */
+    self->status = cli_fail(&self->cli, "%s", relay_strerror(err));
+    close_relay(self);
+    return;
+  }
   if (err == RELAY_ESTATE) {
     self->status = cli_fail(&self->cli, "%s: %s", self->options.state,
                             relay_strerror(err));
@@ -242,6 +247,8 @@ static void list_addresses(struct program *self, struct cli_option *addresses) {
        "splice|copy"},
       {"rcvbuf", "SIZE", CLI_SIZE, &self->rcvbuf_bytes,
        "receive buffer of each connection", "the kernel's", 0, 1 << 30, NULL},
+      {"workers", "N", CLI_NUMBER, &o->workers,
+       "threads that move visitors' bytes", "none", 0, 64, NULL},
       {"rate-in", "SIZE", CLI_SIZE, &o->rate_in,
        "bytes per second from each visitor", "no limit", 0, 0, NULL},
       {"rate-out", "SIZE", CLI_SIZE, &o->rate_out,

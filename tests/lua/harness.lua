@@ -15,6 +15,7 @@ local h = { sys = sys }
 h.build = os.getenv("RELAY_TEST_BUILD") or "build"
 h.slow = tonumber(os.getenv("RELAY_TEST_SLOW") or "1")
 h.mode = os.getenv("RELAY_TEST_MODE")
+h.workers = os.getenv("RELAY_TEST_WORKERS")
 h.modes = h.mode and { h.mode } or { "splice", "copy", "tls" }
 h.source = debug.getinfo(1, "S").source:match("^@(.*)tests/lua/") or "./"
 if h.source == "" then
@@ -303,6 +304,10 @@ end
 -- What a mode means: "tls" is tokens, for the programs; "certs" is tokens
 -- inside of TLS with the relay's certificate.
 local function add_mode(name, command, mode)
+  if h.workers then
+    table.insert(command, "--workers")
+    table.insert(command, h.workers)
+  end
   if mode == "certs" then
     local made = certify()
     local words = name == "relay" and { "--tls-cert", made.relay.cert,
