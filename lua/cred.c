@@ -82,22 +82,37 @@ static int cred_verify(lua_State *L) {
   return relay__lua_wait(L, 0, after_proof);
 }
 
-/* Upvalue 1: whether the tokens file has it. */
+/* Upvalue 1: whether the core would let it in. */
 static int cred_known(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(1));
   return 1;
 }
 
+static void set_text(lua_State *L, const char *name, const char *text) {
+  if (text == NULL)
+    return;
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, name);
+}
+
+static const char *name_kind(relay_credential_kind kind) {
+  if (kind == RELAY_CREDENTIAL_NONE)
+    return NULL;
+  return kind == RELAY_CREDENTIAL_TOKEN ? "token" : "certificate";
+}
+
 void relay__lua_push_cred(lua_State *L, const struct event *event) {
-  lua_createtable(L, 0, 3);
-  if (event->credential != NULL) {
-    lua_pushstring(L, event->credential);
-    lua_setfield(L, -2, "id");
-  }
+  const relay_credentials *cred = &event->cred;
+
+  lua_createtable(L, 0, 6);
+  set_text(L, "id", cred->id);
+  set_text(L, "kind", name_kind(cred->kind));
+  set_text(L, "certificate", cred->certificate);
+  set_text(L, "fingerprint", cred->fingerprint);
   lua_pushinteger(L, (lua_Integer)event->call);
   lua_pushcclosure(L, cred_verify, 1);
   lua_setfield(L, -2, "verify");
-  lua_pushboolean(L, event->known);
+  lua_pushboolean(L, cred->known);
   lua_pushcclosure(L, cred_known, 1);
   lua_setfield(L, -2, "known");
 }

@@ -15,6 +15,7 @@
 #include "socket.h"
 
 #define WHAT "tcp:connect"
+#define DENIED "this process has given up connections out"
 
 /* The stack of a connect: the socket, host and port, the addresses. */
 enum { AT_SOCKET = 1, AT_HOST, AT_PORT, AT_ADDRESSES };
@@ -93,6 +94,10 @@ static int look(const struct socket *s) {
   return error;
 }
 
+static bool is_denied(const struct socket *s) {
+  return (s->policy->lua->denied & 1U << RELAY_LUA_NEEDS_SOCKETS) != 0;
+}
+
 /* ---- all of them ------------------------------------------------------ */
 
 static int connect_end(lua_State *L, struct socket *s, int outcome) {
@@ -103,6 +108,11 @@ static int connect_end(lua_State *L, struct socket *s, int outcome) {
   if (outcome != IO_DONE) {
     if (whole || (s->fresh && s->block_s != 0))
       relay__lua_socket_close(s);
+    if (outcome == EPERM && is_denied(s)) {
+      lua_pushnil(L);
+      lua_pushliteral(L, DENIED);
+      return 2;
+    }
     return relay__lua_socket_fail(L, s, outcome);
   }
   lua_pushvalue(L, AT_HOST);

@@ -132,11 +132,22 @@ static void own_agent(relay_agent_info *agent, char **at) {
   own(&agent->addr, at);
 }
 
+static size_t cred_size(const relay_credentials *cred) {
+  return size_of(cred->id) + size_of(cred->certificate) +
+         size_of(cred->fingerprint);
+}
+
+static void own_cred(relay_credentials *cred, char **at) {
+  own(&cred->id, at);
+  own(&cred->certificate, at);
+  own(&cred->fingerprint, at);
+}
+
 struct event *relay__lua_event_copy(const struct event *event) {
   size_t list = event->agent_count * sizeof(*event->agents);
   size_t size = sizeof(*event) + list + agent_size(&event->agent) +
                 size_of(event->conn.addr) + size_of(event->conn.why) +
-                size_of(event->credential) + size_of(event->want.host) +
+                cred_size(&event->cred) + size_of(event->want.host) +
                 event->byte_count;
   relay_agent_info *agents;
   struct event *copy;
@@ -159,7 +170,7 @@ struct event *relay__lua_event_copy(const struct event *event) {
   own_agent(&copy->agent, &at);
   own(&copy->conn.addr, &at);
   own(&copy->conn.why, &at);
-  own(&copy->credential, &at);
+  own_cred(&copy->cred, &at);
   own(&copy->want.host, &at);
   if (event->byte_count != 0) {
     memcpy(at, event->bytes, event->byte_count);

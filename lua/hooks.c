@@ -261,11 +261,8 @@ void relay__lua_drop_queue(struct relay_lua *lua) {
 static int on_auth(void *data, uint64_t call, const relay_agent_info *agent,
                    const relay_credentials *credentials,
                    relay_verdict *verdict) {
-  struct event event = {.hook = HOOK_AUTH,
-                        .call = call,
-                        .agent = *agent,
-                        .credential = credentials->id,
-                        .known = credentials->known};
+  struct event event = {
+      .hook = HOOK_AUTH, .call = call, .agent = *agent, .cred = *credentials};
 
   return question(data, &event, verdict);
 }

@@ -21,35 +21,45 @@ struct source {
 
 /* ---- reading ---------------------------------------------------------- */
 
-static int read_all(FILE *file, struct source *source) {
+static int read_all(FILE *file, char **text, size_t *size) {
   size_t room = 0, count;
 
   do {
-    if (source->size == room) {
+    if (*size == room) {
       char *more;
 
       if (room >= SCRIPT_MAX)
         return EFBIG;
-      more = realloc(source->text, room + 65536 + 1);
+      more = realloc(*text, room + 65536 + 1);
       if (more == NULL)
         return ENOMEM;
-      source->text = more;
+      *text = more;
       room += 65536;
     }
-    count = fread(source->text + source->size, 1, room - source->size, file);
-    source->size += count;
+    count = fread(*text + *size, 1, room - *size, file);
+    *size += count;
   } while (count != 0);
-  source->text[source->size] = '\0';
+  (*text)[*size] = '\0';
   return ferror(file) ? errno : 0;
+}
+
+int relay__lua_read_file(const char *path, char **text, size_t *size) {
+  FILE *file = fopen(path, "rb");
+  int err = errno;
+
+  *text = NULL;
+  *size = 0;
+  if (file == NULL)
+    return err;
+  err = read_all(file, text, size);
+  fclose(file);
+  return err;
 }
 
 static int read_source(struct source *source) {
   const char *path = source->policy->lua->script;
-  FILE *file = fopen(path, "rb");
-  int err = file != NULL ? read_all(file, source) : errno;
+  int err = relay__lua_read_file(path, &source->text, &source->size);
 
-  if (file != NULL)
-    fclose(file);
   if (err != 0)
     snprintf(source->policy->error, ERROR_MAX, "%s: %s", path, strerror(err));
   return err;

@@ -70,8 +70,7 @@ struct event {
   relay_agent_info agent;
   const relay_agent_info *agents;
   size_t agent_count;
-  const char *credential;
-  int known; /* the tokens file has it */
+  relay_credentials cred;
   relay_want want;
   const void *bytes; /* peek; start: what `save` gave */
   size_t byte_count;
@@ -266,6 +265,11 @@ void relay__lua_first_line(char *text);
 
 /* Reads and runs the script, and checks its table. Or `error` says why. */
 int relay__lua_load(struct policy *policy);
+/* All of a file, terminated, which the caller frees also when it failed: 0 or
+   an errno. */
+int relay__lua_read_file(const char *path, char **text, size_t *size);
+/* Logs what the script needs of that which relay_lua_deny named. */
+void relay__lua_warn_denied(struct policy *policy);
 /* Renders `options = {…}`, on top of the stack. Raises. */
 void relay__lua_options_read(lua_State *L, struct policy *policy);
 /* The name nearest to a mistyped one, or NULL. */
@@ -372,7 +376,8 @@ struct relay_lua {
   uv_loop_t *loop;
   relay_t *relay;
   relay_lua_options options;
-  char *script; /* or what to call it */
+  unsigned denied; /* needs that the process cannot have any more */
+  char *script;    /* or what to call it */
   lua_State
       *state; /* a coroutine of ours in the host's; NULL: not the host's */
   int state_ref;

@@ -34,11 +34,15 @@
 
 ---What an agent presents.
 ---@class (exact) relay.Credentials
----@field id? string nil for an agent without a token
+---@field id? string of its token, or what its certificate calls it
+---@field kind? "token"|"certificate" what `id` is of
+---@field certificate? string the common name in a certificate that was verified
+---@field fingerprint? string SHA-256 of that certificate, in hexadecimal digits
 ---Has the agent prove this key, 32 bytes or 64 hexadecimal digits, and waits for
 ---that. It does not come back when the agent cannot.
 ---@field verify fun(self: relay.Credentials, key: string): true
----Whether the tokens file has a good token with this id.
+---Whether it would be let in without this hook: the tokens file has a good
+---token with this id, or there is no such file and a certificate is enough.
 ---@field known fun(self: relay.Credentials): boolean
 
 ---What an agent asks for.

@@ -238,6 +238,7 @@ void relay__lua_reload_begin(struct relay_lua *lua) {
               "its options differ, and cannot change while the relay runs");
     return;
   }
+  relay__lua_warn_denied(lua->coming);
   lua->frozen = true;
   if (relay__lua_run_life(lua->policy, &event, on_saved, NULL, &task))
     start(lua);

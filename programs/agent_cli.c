@@ -13,6 +13,8 @@
 #include "agent_ticket.h"
 
 #define DRAIN_MS (30 * 1000)
+#define ERROR_MAX 1024
+#define TICKET_RETRY_MS 1000
 
 /* ---- options ---------------------------------------------------------- */
 
@@ -28,6 +30,18 @@ static void fill_table(struct agent_cli *self) {
        NULL},
       {"token-file", "FILE", CLI_TEXT, &self->token_file,
        "holds the token, id.secret", "RELAY_TOKEN of the environment", 0, 0,
+       NULL},
+      {"tls", NULL, CLI_FLAG, &self->tls,
+       "the relay has to show a certificate; so with each --tls-...", NULL, 0,
+       0, NULL},
+      {"tls-ca", "FILE", CLI_TEXT, &options->tls_ca,
+       "authorities to believe, or its certificate", "the system's", 0, 0,
+       NULL},
+      {"tls-name", "NAME", CLI_TEXT, &options->tls_name,
+       "whose certificate it has to be", "RELAYHOST", 0, 0, NULL},
+      {"tls-cert", "FILE", CLI_TEXT, &options->tls_cert,
+       "certificate of this agent, with its chain", "none", 0, 0, NULL},
+      {"tls-key", "FILE", CLI_TEXT, &options->tls_key, "its key", "none", 0, 0,
        NULL},
       {"data", "HOW", CLI_CHOICE, &self->data,
        "visitors' bytes on their way, with a token", NULL, 0, 0, "tls|plain"},
@@ -66,17 +80,58 @@ static void fill_table(struct agent_cli *self) {
 
 /* ---- the ticket ------------------------------------------------------- */
 
+static void log_ticket(struct agent_cli *self, relay_log_level level,
+                       const char *event, const char *reason) {
+  relay_log_field fields[2] = {{"file", self->state, 0}, {"reason", reason, 0}};
+  relay_log_record record = {sizeof(record), level, event, fields,
+                             reason != NULL ? 2 : 1};
+
+  cli_log_record(&self->log, &record);
+}
+
+static void on_ticket_due(uv_timer_t *timer);
+
+/* The address is as good as ever without it: it is kept as soon as that can
+   be. */
+static void keep_ticket(struct agent_cli *self) {
+  bool is_due = uv_is_active((uv_handle_t *)&self->ticket_due);
+  int err = agent_ticket_write(self->state, self->ticket);
+
+  if (err != 0 && !is_due) {
+    log_ticket(self, RELAY_LOG_ERROR, "ticket not kept", relay_strerror(err));
+    uv_timer_start(&self->ticket_due, on_ticket_due, TICKET_RETRY_MS,
+                   TICKET_RETRY_MS);
+  } else if (err == 0 && is_due) {
+    log_ticket(self, RELAY_LOG_INFO, "ticket is kept again", NULL);
+    uv_timer_stop(&self->ticket_due);
+  }
+}
+
+static void on_ticket_due(uv_timer_t *timer) {
+  keep_ticket(timer->data);
+}
+
 static void on_ticket(void *data, relay_agent *agent, const char *ticket) {
   struct agent_cli *self = data;
-  int err = agent_ticket_write(self->state, ticket);
-  relay_log_field fields[2] = {{"file", self->state, 0},
-                               {"reason", relay_strerror(err), 0}};
-  relay_log_record record = {sizeof(record), RELAY_LOG_ERROR, "ticket not kept",
-                             fields, 2};
 
   (void)agent;
-  if (err != 0)
-    cli_log_record(&self->log, &record);
+  snprintf(self->ticket, sizeof(self->ticket), "%s", ticket);
+  keep_ticket(self);
+}
+
+/* Without a ticket that can be read the agent asks for an address as if for the
+   first time. */
+static int take_ticket(struct agent_cli *self) {
+  int err;
+
+  self->options.on_ticket = on_ticket;
+  self->options.ticket = self->ticket;
+  err = agent_ticket_read(self->state, self->ticket, sizeof(self->ticket));
+  if (err != UV_EILSEQ)
+    return err;
+  log_ticket(self, RELAY_LOG_WARN, "ticket not used",
+             "it is not one whole line");
+  return 0;
 }
 
 /* ---- the agent -------------------------------------------------------- */
@@ -85,6 +140,7 @@ static void close_agent(struct agent_cli *self) {
   if (self->closing)
     return;
   self->closing = true;
+  uv_close((uv_handle_t *)&self->ticket_due, NULL);
   relay_agent_close(self->agent, NULL, NULL);
   cli_run_ending(&self->run, self->status);
 }
@@ -172,6 +228,23 @@ static int take_token(struct agent_cli *self) {
   return status;
 }
 
+/* ---- certificates ----------------------------------------------------- */
+
+static int take_certificates(struct agent_cli *self) {
+  relay_agent_options *options = &self->options;
+  char error[ERROR_MAX];
+
+  if (options->tls_cert == NULL && options->tls_key != NULL)
+    return cli_usage(&self->cli, "--tls-key needs --tls-cert");
+  if (options->tls_cert != NULL && options->tls_key == NULL)
+    return cli_usage(&self->cli, "--tls-cert needs --tls-key");
+  options->tls = self->tls;
+  if (relay_tls_check(options->tls_cert, options->tls_key, options->tls_ca,
+                      error, sizeof(error)) != 0)
+    return cli_fail(&self->cli, "%s", error);
+  return CLI_GO;
+}
+
 /* ---- from the programs ------------------------------------------------ */
 
 void agent_cli_init(struct agent_cli *self, const char *program,
@@ -215,7 +288,8 @@ int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
   self->options.host = operands[0];
   self->options.once = self->once;
   self->options.mode = (relay_mode)self->mode;
-  return take_token(self);
+  status = take_certificates(self);
+  return status == CLI_GO ? take_token(self) : status;
 }
 
 /* A terminal that is gone ends an agent as Ctrl-C does, unless nohup said
@@ -230,16 +304,17 @@ int agent_cli_run(struct agent_cli *self) {
   int err;
 
   if (self->state != NULL) {
-    self->options.on_ticket = on_ticket;
-    self->options.ticket = self->ticket;
-    err = agent_ticket_read(self->state, self->ticket, sizeof(self->ticket));
+    err = take_ticket(self);
     if (err != 0)
       return cli_fail(&self->cli, "%s: %s", self->state, relay_strerror(err));
   }
   self->ignores_hangup = ignores_hangup();
   err = cli_run_init(&self->run, on_signal);
-  if (err == 0)
+  if (err == 0) {
+    uv_timer_init(&self->run.loop, &self->ticket_due);
+    self->ticket_due.data = self;
     err = relay_agent_new(&self->agent, &self->run.loop, &self->options);
+  }
   wipe_token(self);
   /* All else was looked at before. */
   if (err == UV_EINVAL && token_source(self) != NULL)

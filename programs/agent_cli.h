@@ -5,7 +5,8 @@
  * address, signals and the exit status are here.
  *
  * A token comes from --token-file or the environment (RELAY_TOKEN), never from
- * the command line, which others can see.
+ * the command line, which others can see. With an option of TLS the relay has
+ * to show a certificate.
  *
  * SIGTERM gives the address up and lets visitors finish, for --drain at most;
  * a second one, SIGINT or SIGHUP ends at once.
@@ -17,7 +18,7 @@
 
 #include "cli.h"
 
-#define AGENT_CLI_OPTIONS 20
+#define AGENT_CLI_OPTIONS 25
 #define AGENT_TICKET_MAX 1024
 /* Longer than any token. */
 #define AGENT_CLI_TOKEN_MAX 256
@@ -31,9 +32,11 @@ struct agent_cli {
   struct cli_option table[AGENT_CLI_OPTIONS];
   const char *state; /* the file that keeps the ticket; NULL: none */
   char ticket[AGENT_TICKET_MAX];
+  uv_timer_t ticket_due; /* for one that could not be kept */
   int once;
   int mode;
   int data; /* the index in "tls|plain" */
+  int tls;
   const char *token_file;
   char token[AGENT_CLI_TOKEN_MAX];
   uint64_t drain_ms;

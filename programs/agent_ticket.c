@@ -24,7 +24,9 @@ int agent_ticket_read(const char *path, char *ticket, size_t size) {
   err = count < 0 ? -errno : 0;
   close(fd);
   ticket[count > 0 ? count : 0] = '\0';
-  ticket[strcspn(ticket, "\n")] = '\0';
+  if (err == 0 && (count == 0 || strcspn(ticket, "\n") != (size_t)count - 1))
+    err = UV_EILSEQ;
+  ticket[err == 0 ? count - 1 : 0] = '\0';
   return err;
 }
 
@@ -62,6 +64,8 @@ int agent_ticket_write(const char *path, const char *ticket) {
   err = write_file(fresh, ticket);
   if (err == 0 && rename(fresh, path) != 0)
     err = -errno;
+  if (err != 0)
+    unlink(fresh);
   free(fresh);
   return err;
 }

@@ -8,7 +8,8 @@
 
 #include <stddef.h>
 
-/* The ticket, or "" while there is no file. 0 or a libuv code. */
+/* The ticket, or "" while there is no file. 0 or a libuv code; UV_EILSEQ, and
+   "": it is not one whole line. */
 int agent_ticket_read(const char *path, char *ticket, size_t size);
 /* Written beside the file and put in its place, so that there is always a
    whole one. 0 or a libuv code. */

@@ -4,7 +4,8 @@
  * a command line: every option is a field of relay_options.
  *
  * SIGTERM drains and then ends; a second one, or SIGINT, ends at once. SIGHUP
- * reloads the policy script and the tokens file. `relay token` is in token.c.
+ * reloads the policy script, the tokens file and the certificates. `relay
+ * token` is in token.c.
  */
 #include <arpa/inet.h>
 #include <relay/relay.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "confine.h"
 #include "relay_trust.h"
 #include "token.h"
 #ifdef RELAY_WITH_LUA
@@ -34,6 +36,7 @@ struct program {
   struct script script;
 #endif
   struct trust trust;
+  struct confine confine;
   unsigned ports[2];
   int mode;
   uint64_t rcvbuf_bytes;
@@ -75,25 +78,30 @@ static void on_drained(void *data) {
 }
 
 /* A record of the program's own, which a script's `log` may take. */
+static void log_record(void *data, const relay_log_record *record) {
+  struct program *self = data;
+  const relay_policy *policy = self->options.policy;
+
+  if ((int)record->level < self->log.level)
+    return;
+  if (policy == NULL || policy->log == NULL ||
+      policy->log(policy->data, record) == 0)
+    cli_log_record(&self->log, record);
+}
+
 static void log_event(struct program *self, relay_log_level level,
                       const char *event, const char *key, const char *text) {
   relay_log_field field = {key, text, 0};
   relay_log_record record = {sizeof(record), level, event, &field,
                              text != NULL ? 1 : 0};
-  const relay_policy *policy = self->options.policy;
 
-  if ((int)level < self->log.level)
-    return;
-  if (policy == NULL || policy->log == NULL ||
-      policy->log(policy->data, &record) == 0)
-    cli_log_record(&self->log, &record);
+  log_record(self, &record);
 }
 
 static void reload(struct program *self) {
-  bool has_any = self->options.tokens != NULL && self->relay != NULL;
+  bool has_any =
+      self->relay != NULL && trust_reload(&self->options, self->relay);
 
-  if (has_any) /* the relay's log says how it went */
-    relay_reload_tokens(self->relay, NULL, 0);
 #ifdef RELAY_WITH_LUA
   if (self->script.lua != NULL && self->relay != NULL) {
     relay_lua_reload(self->script.lua);
@@ -173,7 +181,8 @@ static void open_relay(struct program *self) {
   }
 #endif
   host = relay_host(self->relay);
-  if (!self->has_policy && self->options.tokens == NULL)
+  confine_log(&self->confine, log_record, self);
+  if (!self->has_policy && trust_is_open(&self->options))
     log_event(self, RELAY_LOG_WARN, "open to anyone", "reason",
               "no tokens are configured");
   cli_say("listening on %s%s%s:%u", open_bracket(host), host,
@@ -332,25 +341,42 @@ static int check_times(const struct program *self) {
   return CLI_GO;
 }
 
+/* The script is read by whom the relay will be, as it is again on a reload. */
+static int read_line(struct program *self, int argc, char **argv,
+                     const char **operand) {
+#ifdef RELAY_WITH_LUA
+  int status = script_find(&self->cli, argc, argv, operand);
+#else
+  int status = cli_parse(&self->cli, argc, argv, operand);
+#endif
+
+  if (status == CLI_GO)
+    status = confine_become(&self->confine, &self->cli);
+#ifdef RELAY_WITH_LUA
+  if (status == CLI_GO)
+    status = script_load(&self->script, &self->run.loop, &self->cli, &self->log,
+                         argc, argv, operand);
+#endif
+  return status;
+}
+
 static int parse(struct program *self, int argc, char **argv) {
   struct cli_option addresses[OPTIONS_MAX], caps[OPTIONS_MAX],
-      times[OPTIONS_MAX], trust[OPTIONS_MAX];
+      times[OPTIONS_MAX], trust[OPTIONS_MAX], confine_options[OPTIONS_MAX];
   const char *operand;
 
   list_addresses(self, addresses);
   list_caps(self, caps);
   list_times(self, times);
   trust_list(&self->trust, &self->options, trust);
+  confine_list(&self->confine, confine_options);
   self->cli.tables[0] = addresses;
   self->cli.tables[1] = caps;
   self->cli.tables[2] = times;
   self->cli.tables[3] = trust;
-#ifdef RELAY_WITH_LUA
-  int status = script_parse(&self->script, &self->run.loop, &self->cli,
-                            &self->log, argc, argv, &operand);
-#else
-  int status = cli_parse(&self->cli, argc, argv, &operand);
-#endif
+  self->cli.tables[4] = confine_options;
+  int status = read_line(self, argc, argv, &operand);
+
   memset(self->cli.tables, 0, sizeof(self->cli.tables));
   if (status != CLI_GO)
     return status;
@@ -369,7 +395,31 @@ static int parse(struct program *self, int argc, char **argv) {
   if (status == CLI_GO)
     status = check_times(self);
   if (status == CLI_GO)
+    status = confine_check(&self->confine, &self->cli);
+  if (status == CLI_GO)
     status = trust_take(&self->trust, &self->cli, &self->options);
+  return status;
+}
+
+/* Before `start`, and so before a look-up there begins threads. */
+static int go_in(struct program *self) {
+  const relay_options *o = &self->options;
+  int status;
+
+  trust_needs(o, &self->confine);
+  status = confine_need_state(&self->confine, &self->cli, o->state);
+#ifdef RELAY_WITH_LUA
+  script_needs(&self->script, &self->confine);
+#endif
+  if (status == CLI_GO)
+    status = confine(&self->confine, &self->cli);
+#ifdef RELAY_WITH_LUA
+  script_confined(&self->script, &self->confine);
+#endif
+  if (status == CLI_GO && self->confine.print) {
+    confine_say(&self->confine);
+    status = CLI_OK;
+  }
   return status;
 }
 
@@ -381,6 +431,8 @@ static int run(struct program *self, int argc, char **argv) {
   if (err != 0)
     return cli_fail(&self->cli, "cannot start: %s", relay_strerror(err));
   status = parse(self, argc, argv);
+  if (status == CLI_GO)
+    status = go_in(self);
   if (status == CLI_GO)
     start(self);
   else
@@ -416,5 +468,6 @@ int main(int argc, char **argv) {
 #ifdef RELAY_WITH_LUA
   script_free(&self.script);
 #endif
+  confine_free(&self.confine);
   return self.status;
 }

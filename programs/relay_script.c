@@ -147,8 +147,9 @@ static int check_option(const struct visit *visit, const char *key, char *text,
 }
 
 /* What is settled before the script is read. */
-static const char *const not_for_scripts[] = {"script", "check",   "unsafe",
-                                              "help",   "version", NULL};
+static const char *const not_for_scripts[] = {
+    "script",        "check", "unsafe",  "user",
+    "print-sandbox", "help",  "version", NULL};
 
 static int add_option(void *data, const char *key, const char *value) {
   struct visit *visit = data;
@@ -220,11 +221,13 @@ static int load(struct script *script, uv_loop_t *loop, const struct cli *cli,
   return CLI_GO;
 }
 
-/* Pass one finds the script; what it says of all else is said again. */
-static int find_script(const struct cli *cli, int argc, char **argv, bool named,
-                       bool operand, const char **operands) {
+/* What this says of all but the script is said again. */
+int script_find(const struct cli *cli, int argc, char **argv,
+                const char **operands) {
   static char port[] = "0";
   char **list = malloc(((size_t)argc + 2) * sizeof(*list));
+  bool named = false;
+  bool operand = has_operand(cli, argc, argv, &named);
   int status;
 
   if (list == NULL)
@@ -238,18 +241,18 @@ static int find_script(const struct cli *cli, int argc, char **argv, bool named,
   return status;
 }
 
-int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
-                 struct cli_log *log, int argc, char **argv,
-                 const char **operands) {
+int script_load(struct script *script, uv_loop_t *loop, const struct cli *cli,
+                struct cli_log *log, int argc, char **argv,
+                const char **operands) {
   struct arguments all = {NULL, 0, NULL, false};
   struct visit visit = {cli, NULL, &all};
   bool named = false;
   bool operand = has_operand(cli, argc, argv, &named);
-  int status = find_script(cli, argc, argv, named, operand, operands);
   bool has_options;
+  int status;
 
-  if (status != CLI_GO || script->path == NULL)
-    return status;
+  if (script->path == NULL)
+    return CLI_GO;
   status = load(script, loop, cli, log);
   if (status != CLI_GO)
     return status;
@@ -278,6 +281,44 @@ int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
     relay_lua_limit(script->lua, (size_t)script->memory_bytes,
                     (unsigned)script->budget_ms);
   return status;
+}
+
+/* ---- what it needs ---------------------------------------------------- */
+
+static int take_need(void *data, relay_lua_need need, const char *text) {
+  struct confine *confine = data;
+
+  if (need == RELAY_LUA_NEEDS_SOCKETS)
+    confine_need(confine, &confine->connect, text);
+  else if (need == RELAY_LUA_NEEDS_FILES)
+    confine_need(confine, &confine->files, text);
+  else
+    confine_need_file(confine, text, "the script");
+  return 0;
+}
+
+void script_needs(const struct script *script, struct confine *confine) {
+  if (script->lua == NULL)
+    return;
+  if (script->unsafe) {
+    confine_need(confine, &confine->connect, "--unsafe");
+    confine_need(confine, &confine->exec, "--unsafe");
+    confine_need(confine, &confine->files, "--unsafe");
+  }
+  if (relay_lua_each_need(script->lua, take_need, confine) != 0)
+    confine->failed = true;
+}
+
+void script_confined(const struct script *script,
+                     const struct confine *confine) {
+  unsigned denied = 0;
+
+  if (confine->connect.why[0] == '\0')
+    denied |= 1U << RELAY_LUA_NEEDS_SOCKETS;
+  if (confine->files.why[0] == '\0')
+    denied |= 1U << RELAY_LUA_NEEDS_FILES;
+  if (script->lua != NULL && confine_is_on(confine))
+    relay_lua_deny(script->lua, denied);
 }
 
 void script_free(struct script *script) {

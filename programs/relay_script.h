@@ -9,6 +9,7 @@
 #include <relay/relay.h>
 
 #include "cli.h"
+#include "confine.h"
 
 struct script {
   const char *path; /* NULL: none */
@@ -76,11 +77,22 @@ struct script {
 
 void script_init(struct script *script);
 
-/* Reads the command line; if it names a script, loads that on `loop`, reads
-   its options, and then the command line again. CLI_GO or a status. */
-int script_parse(struct script *script, uv_loop_t *loop, const struct cli *cli,
-                 struct cli_log *log, int argc, char **argv,
-                 const char **operands);
+/* Reads the command line without the script's options, to find the script.
+   CLI_GO or a status. */
+int script_find(const struct cli *cli, int argc, char **argv,
+                const char **operands);
+
+/* If there is a script, loads it on `loop`, reads its options, and then the
+   command line again. CLI_GO or a status. */
+int script_load(struct script *script, uv_loop_t *loop, const struct cli *cli,
+                struct cli_log *log, int argc, char **argv,
+                const char **operands);
+
+/* What it is seen to need of the process. */
+void script_needs(const struct script *script, struct confine *confine);
+/* Once it is confined: the script is told what it cannot have. */
+void script_confined(const struct script *script,
+                     const struct confine *confine);
 
 /* To be called last: options point into what this frees. */
 void script_free(struct script *script);

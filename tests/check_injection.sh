@@ -36,6 +36,20 @@ tls='BIO_clear_flags BIO_free BIO_get_data BIO_meth_free BIO_meth_new
   SSL_has_pending SSL_new SSL_peek_ex SSL_read_ex SSL_session_reused
   SSL_set_accept_state SSL_set_bio SSL_set_connect_state SSL_set_ex_data
   SSL_shutdown SSL_write_ex TLS_method'
+# And for certificates: test_tls_memory again, and files of all kinds in
+# test_tls_certs.
+certs='ASN1_STRING_to_UTF8 ASN1_TIME_to_tm CRYPTO_free
+  ERR_reason_error_string SSL_CTX_check_private_key SSL_CTX_get0_certificate
+  SSL_CTX_get_cert_store SSL_CTX_load_verify_file SSL_CTX_set_default_passwd_cb
+  SSL_CTX_set_default_passwd_cb_userdata
+  SSL_CTX_set_default_verify_paths SSL_CTX_use_PrivateKey_file
+  SSL_CTX_use_certificate_chain_file SSL_ctrl SSL_get0_param
+  SSL_get0_peer_certificate SSL_get_verify_result SSL_set_SSL_CTX SSL_set_verify
+  X509_NAME_ENTRY_get_data X509_NAME_get_entry X509_NAME_get_index_by_NID
+  X509_STORE_set_flags X509_VERIFY_PARAM_set1_host X509_VERIFY_PARAM_set1_ip_asc
+  X509_VERIFY_PARAM_set_hostflags X509_cmp_current_time X509_digest
+  X509_get0_notAfter X509_get0_notBefore X509_get_subject_name
+  X509_verify_cert_error_string'
 # libuv's own: without a result, or only wrong if called wrongly.
 uv='uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active uv_now
   uv_poll_stop uv_timer_init uv_timer_start uv_timer_stop
@@ -45,7 +59,7 @@ uv='uv_close uv_cancel uv_freeaddrinfo uv_hrtime uv_is_active uv_now
 injected=$(sed -n '/^set(injected/,/)/p' tests/c/test_inject.cmake |
   tr '()' '  ')
 
-known=$(printf ' %s ' "$pure" "$sure" "$ssl" "$tls" "$uv" "$injected" | tr -s '\n ' ' ')
+known=$(printf ' %s ' "$pure" "$sure" "$ssl" "$tls" "$certs" "$uv" "$injected" | tr -s '\n ' ' ')
 
 unknown=''
 for symbol in $(nm -u "$build/librelay.a" | awk '$1 == "U" { print $2 }' |

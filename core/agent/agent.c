@@ -62,7 +62,8 @@ static void mend_times(relay_agent_options *options) {
 static int check_options(const relay_agent_options *options) {
   if (options->host == NULL || options->host[0] == '\0' || options->port == 0 ||
       options->port > 65535 || options->want_port > 65535 ||
-      options->on_visitor == NULL)
+      options->on_visitor == NULL ||
+      (options->tls_cert == NULL) != (options->tls_key == NULL))
     return UV_EINVAL;
   return 0;
 }
@@ -79,7 +80,6 @@ static int copy_options(relay_agent_options *copy,
   if (err != 0)
     return err;
   mend_times(copy);
-  copy->token = NULL; /* only what is derived from it is kept */
   copy->host = strdup(copy->host);
   if (copy->name != NULL)
     copy->name = strdup(copy->name);
@@ -91,16 +91,9 @@ static int copy_options(relay_agent_options *copy,
   return 0;
 }
 
-/* One whose host knows of tokens. */
-static const char *token_of(const relay_agent_options *options) {
-  return options->size >=
-                 offsetof(relay_agent_options, token) + sizeof(options->token)
-             ? options->token
-             : NULL;
-}
-
 static void free_agent(struct relay_agent *agent) {
   relay__keys_free(agent);
+  relay__certs_free(agent);
   free((char *)agent->options.host);
   free((char *)agent->options.name);
   free(agent);
@@ -134,7 +127,12 @@ int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
     free(agent);
     return err;
   }
-  err = relay__keys_take(agent, token_of(options));
+  agent->logger.log = agent->options.log;
+  agent->logger.data = agent->options.log_data;
+  agent->logger.level = RELAY_LOG_DEBUG; /* the host's function decides */
+  err = relay__keys_take(agent);
+  if (err == 0)
+    err = relay__certs_take(agent);
   if (err != 0) {
     free_agent(agent);
     return err;
@@ -145,9 +143,6 @@ int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
     relay__plane_close(&agent->plane); /* a handle of it may be closing yet */
     return err;
   }
-  agent->logger.log = agent->options.log;
-  agent->logger.data = agent->options.log_data;
-  agent->logger.level = RELAY_LOG_DEBUG; /* the host's function decides */
   relay__deadline_init(&agent->drain, &agent->plane, on_drain_over);
   relay__deadline_init(&agent->next_dial, &agent->plane, relay__serve_next);
   link_init(&agent->undialed);

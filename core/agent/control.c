@@ -301,9 +301,12 @@ static void on_line(struct channel *channel,
 }
 
 static void on_end(struct channel *channel, int error) {
-  relay__session_lost(channel->owner, error,
-                      error == UV_EOF ? "closed by the relay" : NULL,
-                      SESSION_BACKOFF);
+  if (error == RELAY_ECERT) /* the relay's verdict on ours comes late */
+    relay__session_disbelieved(channel->owner, X509_V_OK);
+  else
+    relay__session_lost(channel->owner, error,
+                        error == UV_EOF ? "closed by the relay" : NULL,
+                        SESSION_BACKOFF);
 }
 
 /* ---- lines out -------------------------------------------------------- */
@@ -328,7 +331,10 @@ static void send_listen(struct relay_agent *agent, bool with_ticket) {
     relay__wire_add(&line, "data", "plain");
   if (with_ticket)
     relay__wire_add(&line, "resume", session->ticket);
+  if (agent->token[0] != '\0') /* it is kept for this, and this is TLS */
+    relay__wire_add(&line, "token", agent->token);
   int err = relay__channel_send(&session->channel, &line, true);
+  relay__secret_wipe(&line, sizeof(line));
   if (err == RELAY_EPROTO && with_ticket) /* too long a ticket */
     send_listen(agent, false);
   else if (err != 0)

@@ -2,8 +2,9 @@
 /*
  * What a token means for an agent: it proves the token's key on its control
  * connection, has the relay prove it, and makes of what both have in common
- * then the keys of its data connections. Without a token nothing of this
- * happens; with one, nothing happens without it.
+ * then the keys of its data connections. Where the relay is known by its
+ * certificate, it is told the token, inside of TLS; the rest is the same.
+ * Without either nothing of this happens; with one, nothing happens without it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,12 +13,17 @@
 #include "agent/private.h"
 #include "net/binding.h"
 
-int relay__keys_take(struct relay_agent *agent, const char *token) {
+int relay__keys_take(struct relay_agent *agent) {
+  bool certified = relay__certs_are_wanted(&agent->options);
+  const char *token = agent->options.token;
   int err = 0;
 
+  agent->options.token = NULL; /* the host's text */
   if (token != NULL)
     err = relay__token_key(token, agent->token_id, agent->token_key);
-  if (token != NULL && err == 0)
+  if (token != NULL && err == 0 && certified)
+    memcpy(agent->token, token, strlen(token) + 1);
+  if ((token != NULL || certified) && err == 0)
     err = relay__tls_context_new(&agent->tls, false);
   return err;
 }
@@ -25,6 +31,7 @@ int relay__keys_take(struct relay_agent *agent, const char *token) {
 void relay__keys_free(struct relay_agent *agent) {
   relay__tls_context_free(agent->tls);
   relay__secret_wipe(agent->token_key, sizeof(agent->token_key));
+  relay__secret_wipe(agent->token, sizeof(agent->token));
   relay__secret_wipe(agent->session.key, sizeof(agent->session.key));
 }
 
@@ -33,6 +40,11 @@ int relay__keys_secure_control(struct relay_agent *agent, struct dial *dial) {
 
   if (agent->tls == NULL)
     return 0;
+  if (agent->relay_name != NULL) {
+    relay__certs_refresh(agent);
+    relay__dial_certify(dial, agent->tls, agent->relay_name);
+    return 0;
+  }
   memcpy(identity + 2, agent->token_id, sizeof(agent->token_id));
   return relay__dial_secure(dial, agent->tls, identity, agent->token_key);
 }

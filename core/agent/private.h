@@ -11,6 +11,7 @@
  *   serve.c    the host's answers
  *   pool.c     data connections ahead of need
  *   keys.c     what a token means for all of them
+ *   certs.c    certificates: the other way to know the relay
  *   text.c     what the relay says, made fit to be shown
  *   proxy.c    PROXY protocol headers
  *
@@ -162,9 +163,13 @@ struct relay_agent {
   struct plane plane;
   struct logger logger;
   relay_agent_options options; /* host and name are owned copies */
-  struct tls_context *tls;     /* NULL: there is no token */
+  struct tls_context *tls;     /* NULL: neither a token nor certificates */
   char token_id[TOKEN_ID_MAX + 1];
   uint8_t token_key[SECRET_SIZE];
+  char token[TOKEN_TEXT_MAX + 1]; /* with certificates: said inside of TLS */
+  struct tls_files files;         /* certificates; the paths are owned */
+  char *relay_name; /* theirs has to be for it; NULL: the token's key it is */
+  unsigned disbeliefs; /* in a row, by either end */
   struct session session;
   struct pool pool;
 
@@ -208,6 +213,9 @@ void relay__session_lost(struct relay_agent *agent, int error,
 /* The relay said that there is no coming back. */
 void relay__session_refused(struct relay_agent *agent, int error,
                             const char *reason);
+/* One end does not believe the other's certificate; `verdict` is of the
+   relay's. */
+void relay__session_disbelieved(struct relay_agent *agent, int verdict);
 /* `dial` of OK is a name: look it up, then open. */
 int relay__session_name_data(struct relay_agent *agent, const char *host,
                              unsigned port);
@@ -229,11 +237,13 @@ void relay__control_beat(struct relay_agent *agent);
 
 /* ---- keys.c ----------------------------------------------------------- */
 
-/* NULL: none. 0, UV_EINVAL for what is no token, UV_ENOMEM. */
-int relay__keys_take(struct relay_agent *agent, const char *token);
+/* Takes the token of the options, if there is one, and TLS if it is wanted. 0,
+   UV_EINVAL for what is no token, UV_ENOMEM. */
+int relay__keys_take(struct relay_agent *agent);
 void relay__keys_free(struct relay_agent *agent);
-/* Each is 0 at once where there is no token. The control connection proves the
-   token; once it has, the keys of the others follow. */
+/* Each is 0 at once where there is no TLS. The control connection proves the
+   token, or knows the relay by its certificate; once that is done, the keys of
+   the others follow. */
 int relay__keys_secure_control(struct relay_agent *agent, struct dial *dial);
 int relay__keys_export(struct relay_agent *agent, struct stream *control);
 /* By TLS, or by what is added to the line, as the relay granted. */
@@ -241,6 +251,21 @@ int relay__keys_secure_accept(struct relay_agent *agent, struct dial *dial,
                               struct wire_line *line, const char *id);
 int relay__keys_secure_wait(struct relay_agent *agent, struct dial *dial,
                             struct wire_line *line, uint64_t n);
+
+/* ---- certs.c ---------------------------------------------------------- */
+
+bool relay__certs_are_wanted(const relay_agent_options *options);
+/* Takes and reads those of the options. 0, RELAY_ECERT (and a log record),
+   UV_ENOMEM. */
+int relay__certs_take(struct relay_agent *agent);
+void relay__certs_free(struct relay_agent *agent);
+/* Before the relay is asked again: what was not believed may be another by
+   now. */
+void relay__certs_refresh(struct relay_agent *agent);
+/* Why the relay and we did not believe each other, and what to do about it;
+   `verdict` as struct dial has it. */
+void relay__certs_explain(const struct relay_agent *agent, int verdict,
+                          char *text, size_t size);
 
 /* ---- text.c ----------------------------------------------------------- */
 

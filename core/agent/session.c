@@ -134,8 +134,9 @@ void relay__session_lost(struct relay_agent *agent, int error,
   relay__deadline_set(&session->timer, wait_ms);
 }
 
-void relay__session_refused(struct relay_agent *agent, int error,
-                            const char *reason) {
+/* There is no coming back. */
+static void give_up(struct relay_agent *agent, const char *event, int error,
+                    const char *reason) {
   char why[AGENT_REASON_MAX];
 
   if (agent->session.phase == SESSION_OVER)
@@ -143,20 +144,43 @@ void relay__session_refused(struct relay_agent *agent, int error,
   snprintf(why, sizeof(why), "%s", reason);
   relay__visit_end_unjoined(agent, error);
   drop_connection(agent);
-  end_agent(agent, "relay refused", error, why);
+  end_agent(agent, event, error, why);
+}
+
+void relay__session_refused(struct relay_agent *agent, int error,
+                            const char *reason) {
+  give_up(agent, "relay refused", error, reason);
 }
 
 /* ---- up --------------------------------------------------------------- */
 
+/* One time may be want of memory, here or there, whatever it looks like. */
+void relay__session_disbelieved(struct relay_agent *agent, int verdict) {
+  char why[AGENT_REASON_MAX];
+
+  relay__certs_explain(agent, verdict, why, sizeof(why));
+  if (++agent->disbeliefs > 1 && agent->session.port == 0)
+    give_up(agent, "relay not trusted", RELAY_ECERT, why);
+  else
+    relay__session_lost(agent, RELAY_ECERT, why, SESSION_BACKOFF);
+}
+
+static const char *describe_silence(const struct relay_agent *agent) {
+  return agent->relay_name != NULL
+             ? "it did not answer in TLS with a certificate"
+             : "it did not answer in TLS, which a token needs";
+}
+
 /* Nobody vouches for a refusal of the key: only who never had an address is
    kept from trying again by it. */
 static void lose_dial(struct relay_agent *agent, int error) {
-  if (error == RELAY_EKEY && agent->session.port == 0)
+  if (error == RELAY_ECERT)
+    relay__session_disbelieved(agent, agent->session.dial.verdict);
+  else if (error == RELAY_EKEY && agent->session.port == 0)
     relay__session_refused(agent, error, "the token was not accepted");
   else
     relay__session_lost(agent, error,
-                        error == RELAY_ETLS
-                            ? "it did not answer in TLS, which a token needs"
+                        error == RELAY_ETLS   ? describe_silence(agent)
                         : error == RELAY_EKEY ? "the token was not accepted"
                                               : NULL,
                         SESSION_BACKOFF);
@@ -290,6 +314,7 @@ void relay__session_open(struct relay_agent *agent) {
   session->phase = SESSION_OPEN;
   session->complaint[0] = '\0';
   session->fresh = false;
+  agent->disbeliefs = 0;
   relay__deadline_clear(&session->timer);
   relay__text_relay(agent, relay, sizeof(relay));
   relay__log(&agent->logger, RELAY_LOG_INFO, "address established",

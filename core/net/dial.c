@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "net/farewell.h"
+
 static void on_dial_event(struct stream *stream, int events);
 
 void relay__dial_init(struct dial *dial, struct plane *plane,
@@ -32,9 +34,16 @@ int relay__dial_secure(struct dial *dial, struct tls_context *context,
   if (length > TLS_IDENTITY_MAX)
     return UV_EINVAL;
   dial->tls = context;
+  dial->name = NULL;
   memcpy(dial->identity, identity, length + 1);
   memcpy(dial->key, key, SECRET_SIZE);
   return 0;
+}
+
+void relay__dial_certify(struct dial *dial, struct tls_context *context,
+                         const char *name) {
+  dial->tls = context;
+  dial->name = name;
 }
 
 /* Starts with one address. */
@@ -91,9 +100,13 @@ static void finish(struct dial *dial, int status, struct stream *stream) {
 
 /* The present address failed. */
 static void fail_address(struct dial *dial, int status) {
-  relay__stream_close(dial->stream);
+  dial->verdict = relay__tls_verdict(dial->stream);
+  if (status == RELAY_ECERT) /* the peer is told that, for its log */
+    relay__farewell(dial->stream);
+  else
+    relay__stream_close(dial->stream);
   dial->stream = NULL;
-  if (status == RELAY_EKEY)
+  if (status == RELAY_EKEY || status == RELAY_ECERT)
     dial->rest = NULL;
   status = try_rest(dial, status);
   if (status != 0)
@@ -115,6 +128,12 @@ static int send_opening(struct dial *dial) {
   return 0;
 }
 
+static int begin_tls(struct dial *dial) {
+  if (dial->name != NULL)
+    return relay__tls_connect_named(dial->stream, dial->tls, dial->name);
+  return relay__tls_connect(dial->stream, dial->tls, dial->identity, dial->key);
+}
+
 /* Goes on with the handshake. 0 when there is none to do; UV_EAGAIN. */
 static int shake(struct dial *dial) {
   int status = 0;
@@ -122,8 +141,7 @@ static int shake(struct dial *dial) {
   if (dial->tls == NULL || dial->shaken)
     return 0;
   if (dial->stream->tls == NULL)
-    status =
-        relay__tls_connect(dial->stream, dial->tls, dial->identity, dial->key);
+    status = begin_tls(dial);
   if (status == 0)
     status = relay__tls_handshake(dial->stream);
   if (status < 0)

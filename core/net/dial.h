@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An outgoing connection in the making: tries the addresses it was given, one
- * after the other, has a key proven where there is one, then sends its opening
- * bytes (a protocol line, a PROXY header), and is done: the stream goes to who
- * asked. It keeps no clock: its
- * owner has one, and calls relay__dial_next or relay__dial_cancel.
+ * after the other, has a key proven or a certificate shown where that is
+ * wanted, then sends its opening bytes (a protocol line, a PROXY header), and
+ * is done: the stream goes to who asked. It keeps no clock: its owner has one,
+ * and calls relay__dial_next or relay__dial_cancel.
  */
 #ifndef RELAY_DIAL_H
 #define RELAY_DIAL_H
@@ -40,6 +40,9 @@ struct dial {
   size_t opening_length;
   char opening[DIAL_OPENING_MAX];
   struct tls_context *tls; /* NULL: plain */
+  const char *name;        /* who the peer's certificate has to be for; NULL: a
+                              key is proven */
+  int verdict;             /* after RELAY_ECERT, as relay__tls_verdict has it */
   uint8_t key[SECRET_SIZE];
   char identity[TLS_IDENTITY_MAX + 1];
 };
@@ -50,10 +53,15 @@ void relay__dial_init(struct dial *dial, struct plane *plane,
 /* Sets what is sent first. 0, or UV_EMSGSIZE. */
 int relay__dial_open_with(struct dial *dial, const void *bytes, size_t count);
 
-/* Before anything is sent, both ends prove this key (tls.h). One that does not
-   take it is the last that is tried. 0, or UV_EINVAL. */
+/* Before anything is sent, both ends prove this key (tls.h). A peer that does
+   not take it is the last that is tried. 0, or UV_EINVAL. */
 int relay__dial_secure(struct dial *dial, struct tls_context *context,
                        const char *identity, const uint8_t key[SECRET_SIZE]);
+
+/* The same with certificates in place of a key: the peer's has to be for
+   `name`, which must live as long as the dial is under way. */
+void relay__dial_certify(struct dial *dial, struct tls_context *context,
+                         const char *name);
 
 /* Starts. `rest`, if any, must live as long as the dial is under way. on_done
    runs once, later; or a negative code at once, when every address failed at

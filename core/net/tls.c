@@ -217,7 +217,9 @@ static ssize_t judge(struct tls *tls) {
     return UV_EAGAIN;
   }
   tls->phase = TLS_FAILED;
-  relay__stream_cut(stream, RELAY_ETLS); /* unless it was dead before */
+  relay__stream_cut(stream, /* unless it was dead before */
+                    tls->certified && relay__tls_is_disbelief() ? RELAY_ECERT
+                                                                : RELAY_ETLS);
   return stream->error;
 }
 

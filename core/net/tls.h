@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * TLS 1.3 as a layer of a stream: a key that both ends hold beforehand, and a
- * fresh exchange (X25519) on top of it. No certificates: each end proves the
- * key to the other, and what was recorded stays unreadable even if the key is
- * lost later. The laws:
+ * fresh exchange (X25519) on top of it, so that what was recorded stays
+ * unreadable even if the key is lost later. Each end proves the key to the
+ * other; or the server, and the client if the server asks for it, shows a
+ * certificate instead. One server can have both. The laws:
  *
  * 1. close_notify is the FIN. A FIN without it is a cut, and the stream is
  *    marked reset.
@@ -26,14 +27,28 @@
 
 /* A longer identity is none of ours, and taken for an empty one. */
 #define TLS_IDENTITY_MAX 128
+/* What a common name may have at most (RFC 5280), in bytes. */
+#define TLS_NAME_MAX 64
+#define TLS_FINGERPRINT_SIZE (2 * SECRET_SIZE + 1)
 
 struct stream;
+
+/* Paths of PEM files. */
+struct tls_files {
+  const char *cert; /* what it shows, with what leads to its authority; or NULL,
+                       and `key` with it */
+  const char *key;
+  const char *ca; /* the authorities it believes. NULL: for a client those that
+                     the system believes; a server asks for no certificate */
+};
 
 /* What the streams of one owner have in common. */
 struct tls_context {
   SSL_CTX *ctx;
+  SSL_CTX *certified; /* with certificates; NULL: there are none */
   BIO_METHOD *method;
   bool server;
+  bool mutual; /* a server's: its clients show a certificate, too */
 };
 
 /*
@@ -47,11 +62,14 @@ struct tls {
   struct stream *stream;
   SSL *ssl;
   enum tls_phase phase;
-  bool settled; /* `key` is the one to be proven */
-  bool drained; /* nothing is left inside that poll would not tell */
-  bool closed;  /* our close_notify is made */
-  bool more;    /* another record follows the one being made */
-  int asked;    /* events the owner waits for */
+  bool settled;     /* `key` is the one to be proven */
+  bool certified;   /* by certificates, and no key */
+  bool disbelieved; /* by the peer, which has seen our certificate or wants one
+                     */
+  bool drained;     /* nothing is left inside that poll would not tell */
+  bool closed;      /* our close_notify is made */
+  bool more;        /* another record follows the one being made */
+  int asked;        /* events the owner waits for */
   struct deadline kick;
   char *out; /* records that the socket has not taken; NULL: none */
   size_t out_start;
@@ -64,6 +82,12 @@ struct tls {
 int relay__tls_context_new(struct tls_context **out, bool server);
 /* No stream made with it is left. NULL is allowed. */
 void relay__tls_context_free(struct tls_context *context);
+/* Reads certificates; those it had before stay with the streams that have them.
+   0; or RELAY_ECERT or UV_ENOMEM, with one line in `error` that names the file
+   and the reason, and then nothing has changed. */
+int relay__tls_context_certify(struct tls_context *context,
+                               const struct tls_files *files, char *error,
+                               size_t size);
 
 /* ---- the handshake ---------------------------------------------------- */
 
@@ -73,23 +97,44 @@ void relay__tls_context_free(struct tls_context *context);
 int relay__tls_accept(struct stream *stream, struct tls_context *context);
 int relay__tls_connect(struct stream *stream, struct tls_context *context,
                        const char *identity, const uint8_t key[SECRET_SIZE]);
+/* The same for a client that believes the server by its certificate, which has
+   to be for this name, or address as text. The context has certificates. */
+int relay__tls_connect_named(struct stream *stream, struct tls_context *context,
+                             const char *name);
 
 #define TLS_DONE 1
 #define TLS_IDENTIFIED 2
 
 /*
  * Goes on with it, whenever the stream reports an event: it is watched for
- * reading. TLS_DONE: both ends have proven the key. 0: not yet. TLS_IDENTIFIED:
- * relay__tls_identity tells who it is to be; settle the key and go on. Else why
- * it failed: RELAY_EKEY when the peer did not take the key; RELAY_ETLS when it
- * spoke otherwise; a libuv code when the connection broke. What TLS has to say
- * of it is not sent before relay__tls_drop, so that it can wait.
+ * reading. TLS_DONE: both ends have proven the key, or whoever was to show a
+ * certificate has. 0: not yet. TLS_IDENTIFIED: relay__tls_identity tells who it
+ * is to be; settle the key and go on. Else why it failed: RELAY_EKEY when the
+ * peer did not take the key; RELAY_ECERT when one end does not believe the
+ * other's certificate; RELAY_ETLS when the peer spoke otherwise; a libuv code
+ * when the connection broke. What TLS has to say of it is not sent before
+ * relay__tls_drop, so that it can wait.
+ *
+ * A client is done before it hears that its certificate is not believed: its
+ * stream then ends with RELAY_ECERT.
  */
 int relay__tls_handshake(struct stream *stream);
 const char *relay__tls_identity(const struct stream *stream);
 /* NULL: a random key, which nobody can prove. The answer and the time it takes
    are those of a wrong key then. */
 void relay__tls_settle(struct stream *stream, const uint8_t *key);
+/* In place of a key: show the certificate, which the context has, and where it
+   is mutual have the client show one. 0 or UV_ENOMEM. */
+int relay__tls_certify(struct stream *stream, struct tls_context *context);
+/* After RELAY_ECERT: what is wrong with the peer's certificate, an X509_V_
+   code; X509_V_OK: nothing, it had none, or it is the peer who does not
+   believe. */
+int relay__tls_verdict(const struct stream *stream);
+/* Once it is done: who the peer is by its certificate, which was verified: its
+   common name, and the SHA-256 of all of it in hexadecimal digits. 0;
+   RELAY_ECERT: it has no one name, or one that cannot be shown; UV_ENOMEM. */
+int relay__tls_peer(const struct stream *stream, char name[TLS_NAME_MAX + 1],
+                    char fingerprint[TLS_FINGERPRINT_SIZE]);
 
 /* A key that only the two ends of this stream have. 0, UV_EINVAL before the
    handshake is done, UV_ENOMEM. */
@@ -117,6 +162,9 @@ void relay__tls_close(struct tls *tls);
 /* ---- between the files of TLS ----------------------------------------- */
 
 BIO_METHOD *relay__tls_method_new(void);
+/* Whether the error that was just met is the peer's word that it does not
+   believe our certificate, or wants one. */
+bool relay__tls_is_disbelief(void);
 /* Sends what is kept. 0 when nothing is any more; UV_EAGAIN; or why not. */
 int relay__tls_flush(struct tls *tls);
 

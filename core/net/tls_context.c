@@ -32,14 +32,17 @@ static SSL_SESSION *make_session(SSL *ssl, const uint8_t *key) {
   return NULL;
 }
 
-/* Client: the one key there is. After a HelloRetryRequest `digest` is settled,
-   and it can only be the one of our one cipher. */
+/* Client: the one key there is, if there is one. After a HelloRetryRequest
+   `digest` is settled, and it can only be the one of our one cipher. */
 static int on_use_session(SSL *ssl, const EVP_MD *digest,
                           const unsigned char **identity, size_t *length,
                           SSL_SESSION **session) {
   struct tls *tls = SSL_get_app_data(ssl);
 
   (void)digest;
+  *session = NULL;
+  if (tls->certified)
+    return 1;
   *session = make_session(ssl, tls->key);
   *identity = (const unsigned char *)tls->identity;
   *length = strlen(tls->identity);
@@ -47,12 +50,15 @@ static int on_use_session(SSL *ssl, const EVP_MD *digest,
 }
 
 /* Server: the key was settled for the identity that came first. A second
-   ClientHello may not bring another. */
+   ClientHello may not bring another. Where it is to be the certificate, there
+   is no key for anybody. */
 static int on_find_session(SSL *ssl, const unsigned char *identity,
                            size_t length, SSL_SESSION **session) {
   struct tls *tls = SSL_get_app_data(ssl);
 
   *session = NULL;
+  if (tls->certified)
+    return 1;
   if (length != strlen(tls->identity) ||
       memcmp(identity, tls->identity, length) != 0)
     return 0;
@@ -107,7 +113,8 @@ static int set_up(SSL_CTX *ctx, bool server) {
   SSL_CTX_clear_mode(ctx, SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_read_ahead(ctx, 1); /* or each record takes two reads */
-  /* With no authority to trust, whatever certificate comes is refused. */
+  /* With no authority to trust, whatever certificate comes is refused. What
+     tls_certificate.c lays over this brings authorities. */
   SSL_CTX_set_verify(ctx, server ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
   if (server) {
     SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
@@ -148,6 +155,7 @@ void relay__tls_context_free(struct tls_context *context) {
   if (context == NULL)
     return;
   SSL_CTX_free(context->ctx);
+  SSL_CTX_free(context->certified);
   BIO_meth_free(context->method);
   free(context);
 }

@@ -21,14 +21,34 @@ static bool refuses_key(int alert) {
          alert == SSL_AD_ACCESS_DENIED || alert == SSL_AD_UNKNOWN_PSK_IDENTITY;
 }
 
+bool relay__tls_is_disbelief(void) {
+  int alert = ERR_GET_REASON(ERR_peek_error()) - REASON_ALERT;
+
+  return (alert >= SSL_AD_BAD_CERTIFICATE &&
+          alert <= SSL_AD_CERTIFICATE_UNKNOWN) ||
+         alert == SSL_AD_UNKNOWN_CA || alert == SSL_AD_CERTIFICATE_REQUIRED;
+}
+
+/* Whether one end does not believe the other. */
+static bool fails_by_certificate(struct tls *tls, int reason) {
+  tls->disbelieved = tls->certified && relay__tls_is_disbelief();
+  return tls->disbelieved ||
+         (tls->certified &&
+          (SSL_get_verify_result(tls->ssl) != X509_V_OK ||
+           reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE));
+}
+
 /* Why the handshake failed: what the peer said, or what it did not say. */
-static int find_failure(const struct tls *tls) {
+static int find_failure(struct tls *tls) {
   int reason = ERR_GET_REASON(ERR_peek_error());
 
   if (tls->stream->reset)
     return tls->stream->error;
-  if (reason == ERR_R_MALLOC_FAILURE)
+  if (reason == ERR_R_MALLOC_FAILURE ||
+      SSL_get_verify_result(tls->ssl) == X509_V_ERR_OUT_OF_MEM)
     return UV_ENOMEM;
+  if (fails_by_certificate(tls, reason))
+    return RELAY_ECERT;
   if (refuses_key(reason - REASON_ALERT) ||
       reason == SSL_R_BINDER_DOES_NOT_VERIFY)
     return RELAY_EKEY;
@@ -56,7 +76,8 @@ int relay__tls_handshake(struct stream *stream) {
   status = SSL_do_handshake(tls->ssl);
   switch (SSL_get_error(tls->ssl, status)) {
   case SSL_ERROR_NONE:
-    if (SSL_session_reused(tls->ssl) == 1) /* by the key and nothing else */
+    /* By the key and nothing else, or by no key at all. */
+    if ((SSL_session_reused(tls->ssl) == 1) != tls->certified)
       result = TLS_DONE;
     break;
   case SSL_ERROR_WANT_READ:

@@ -8,6 +8,7 @@
  * A hook may wait; then the stream is only watched for a reset, and what the
  * agent says meanwhile stays in the kernel.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,7 +161,8 @@ static void on_authenticated(struct session *session,
   struct lease *lease;
 
   if (verdict->given.answer == RELAY_ABSTAIN) {
-    const char *refusal = relay__trust_refusal(relay, session->token_id);
+    const char *refusal = relay__trust_refusal(
+        relay, session->by_token ? session->token_id : NULL);
 
     if (refusal != NULL) {
       refuse_stranger(session, refusal);
@@ -283,9 +285,18 @@ static int bind_data(struct session *session, const struct proof *proof) {
 static void take_proof(struct session *session, const struct proof *proof) {
   if (proof == NULL)
     return;
-  memcpy(session->token_text, proof->token_id, sizeof(session->token_text));
-  memcpy(session->owner, proof->owner, sizeof(session->owner));
-  session->token_id = session->token_text;
+  session->by_token = proof->claim == CLAIM_TOKEN;
+  session->subject = proof->subject;
+  if (session->by_token) {
+    memcpy(session->token_text, proof->token_id, sizeof(proof->token_id));
+    memcpy(session->owner, proof->owner, sizeof(session->owner));
+  } else if (proof->subject.name[0] != '\0') {
+    snprintf(session->token_text, sizeof(session->token_text),
+             CERTIFICATE_PREFIX "%s", proof->subject.name);
+    memcpy(session->owner, proof->subject.name, sizeof(session->owner));
+  }
+  if (session->token_text[0] != '\0')
+    session->token_id = session->token_text;
   session->admitted = proof->admitted;
   if (proof->number != 0)
     session->number = proof->number;
@@ -319,7 +330,7 @@ static void decide(struct session *session) {
 
   memset(&verdict, 0, sizeof(verdict));
   verdict.given.answer = session->admitted ? RELAY_ALLOW : RELAY_ABSTAIN;
-  if (session->bound || relay__ask_auth(session, &verdict))
+  if (session->by_token || relay__ask_auth(session, &verdict))
     on_authenticated(session, &verdict);
   else if (!session->ended)
     relay__deadline_set(&session->deadline,

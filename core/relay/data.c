@@ -27,15 +27,34 @@ static bool has_mac(const struct session *session,
          relay__id_equals(mac, given);
 }
 
+/* Told of a visitor that is somebody else's. Ids cannot be guessed: it was
+   stolen. */
+static bool is_anothers(struct relay *relay, const struct session *session,
+                        const struct wire_message *message) {
+  const char *id = relay__wire_get(message, "id");
+  const struct visitor *visitor = message->verb == WIRE_ACCEPT && id != NULL
+                                      ? relay__visitor_find(relay, id)
+                                      : NULL;
+
+  return visitor != NULL && visitor->agent != 0 &&
+         visitor->agent != session->number;
+}
+
 const char *relay__data_fault(struct relay *relay, const struct stream *stream,
                               const struct wire_message *message) {
   const struct session *session = find_session(relay, message);
 
-  if (session == NULL || !session->bound || stream->tls != NULL)
-    return NULL;
-  if (!session->plain)
-    return "a plain data connection where TLS is due";
-  return has_mac(session, message) ? NULL : "a data connection without its mac";
+  if (session == NULL)
+    return "no such session";
+  if (session->bound && stream->tls == NULL) {
+    if (!session->plain)
+      return "a plain data connection where TLS is due";
+    if (!has_mac(session, message))
+      return "a data connection without its mac";
+  }
+  return is_anothers(relay, session, message)
+             ? "the id of another agent's visitor"
+             : NULL;
 }
 
 void relay__data_join(struct relay *relay, struct stream *stream,
@@ -50,6 +69,7 @@ void relay__data_join(struct relay *relay, struct stream *stream,
     relay__visitor_join(visitor, stream);
     return;
   }
+  relay->stats.refused_total++;
   relay__stream_close(stream);
   /* An id used twice: the pair it aims at stays as it is. */
   if (session != NULL && id != NULL && !is_joined)

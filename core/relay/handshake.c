@@ -47,6 +47,9 @@ static void on_deadline_closed(struct deadline *deadline) {
   struct handshake *handshake =
       container_of(deadline, struct handshake, deadline);
 
+  if (handshake->proof != NULL)
+    relay__secret_wipe(handshake->proof->key, sizeof(handshake->proof->key));
+  relay__secret_wipe(handshake->line, handshake->length); /* a token, perhaps */
   free(handshake->proof);
   free(handshake);
 }
@@ -62,14 +65,20 @@ static void leave_source(struct handshake *handshake) {
   relay__unproven_left(relay);
 }
 
+/* Its line is not waited for any more. */
+static void leave_listened(struct handshake *handshake) {
+  if (handshake->listened)
+    link_remove(&handshake->source_link);
+  handshake->listened = false;
+}
+
 /* Out of the count of those that have proven a key. */
 static void leave_proven(struct handshake *handshake) {
   if (!handshake->proven)
     return;
   handshake->proven = false;
   handshake->relay->proven_count--;
-  if (handshake->listened)
-    link_remove(&handshake->source_link);
+  leave_listened(handshake);
 }
 
 /* Takes it out of sight. The stream goes its own way. */
@@ -108,6 +117,8 @@ static void end_proven(struct handshake *handshake) {
 void relay__handshake_prove(struct handshake *handshake) {
   struct relay *relay = handshake->relay;
 
+  if (handshake->proven) /* by its certificate, and now its token is, too */
+    return;
   if (handshake->source != NULL)
     relay__source_clear(handshake->source);
   leave_source(handshake);
@@ -169,8 +180,17 @@ static void start_session(struct handshake *handshake,
                        handshake->from, handshake->proof);
 }
 
-/* A data connection from nobody we know: by reset, and no line. */
-static void reject(struct handshake *handshake, const char *what) {
+static void take_listen(struct handshake *handshake,
+                        const struct wire_message *message) {
+  if (handshake->proof == NULL && handshake->relay->options.tls_cert != NULL)
+    relay__handshake_fail(handshake, RELAY_EDENIED, "it takes TLS only",
+                          "LISTEN without TLS");
+  else if (handshake->proof == NULL ||
+           !relay__claim_takes(handshake->proof, message))
+    start_session(handshake, message);
+}
+
+void relay__handshake_reject(struct handshake *handshake, const char *what) {
   relay__fault_note(handshake->relay, handshake->source, handshake->from, what);
   handshake->relay->stats.refused_total++;
   relay__handshake_end(handshake);
@@ -188,7 +208,7 @@ static void dispatch(struct handshake *handshake,
     return;
   }
   if (handshake->proof != NULL &&
-      !relay__proof_fits(handshake->proof, message)) {
+      !relay__claim_fits(handshake->proof, message)) {
     relay__handshake_fail(handshake, RELAY_EPROTO,
                           "not what the key was proven for",
                           "a line that is not what its key is for");
@@ -196,18 +216,18 @@ static void dispatch(struct handshake *handshake,
   }
   switch (message->verb) {
   case WIRE_LISTEN:
-    start_session(handshake, message);
+    take_listen(handshake, message);
     break;
   case WIRE_ACCEPT:
     if (fault != NULL)
-      reject(handshake, fault);
+      relay__handshake_reject(handshake, fault);
     else
       relay__data_join(relay, relay__handshake_release(handshake), message,
                        from);
     break;
   case WIRE_WAIT:
     if (fault != NULL)
-      reject(handshake, fault);
+      relay__handshake_reject(handshake, fault);
     else
       relay__waiting_start(relay, relay__handshake_release(handshake), message,
                            from);
@@ -257,6 +277,19 @@ static void on_event(struct stream *stream, int events) {
   }
 }
 
+/* The line may hold a token. */
+void relay__handshake_go_on(struct handshake *handshake) {
+  struct wire_message message;
+  int status = relay__wire_parse(&message, handshake->line, handshake->length);
+
+  leave_listened(handshake);
+  if (status > 0)
+    dispatch(handshake, &message);
+  else
+    refuse_bad(handshake, status < 0 ? status : RELAY_EPROTO);
+  relay__secret_wipe(&message, sizeof(message));
+}
+
 static void on_line_event(struct stream *stream, int events) {
   struct handshake *handshake = stream->owner;
   bool was_silent = handshake->length == 0;
@@ -281,11 +314,7 @@ static void on_line_event(struct stream *stream, int events) {
                         "it ended before its first line did");
     relay__handshake_end(handshake);
   } else {
-    status = relay__wire_parse(&message, handshake->line, handshake->length);
-    if (status > 0)
-      dispatch(handshake, &message);
-    else
-      refuse_bad(handshake, status < 0 ? status : RELAY_EPROTO);
+    relay__handshake_go_on(handshake);
   }
 }
 
@@ -304,15 +333,19 @@ void relay__handshake_listen(struct handshake *handshake) {
 static void on_deadline(struct deadline *deadline) {
   struct handshake *handshake =
       container_of(deadline, struct handshake, deadline);
-  const struct proof *proof = handshake->proof;
+  struct proof *proof = handshake->proof;
   const char *what = "it said nothing in time";
 
+  if (proof != NULL && proof->due) {
+    relay__proof_due(proof);
+    return;
+  }
   if (proof != NULL && proof->question.entry.listed &&
-      (proof->proven || !handshake->stream->tls->settled)) {
+      (proof->proven || !proof->settled)) {
     relay__proof_late(handshake);
     return;
   }
-  if (proof != NULL && !proof->proven)
+  if (proof != NULL && handshake->stream->tls->phase != TLS_OPEN)
     what = "its TLS handshake did not end in time";
   else if (handshake->length != 0)
     what = relay__wire_diagnose(handshake->line, handshake->length);

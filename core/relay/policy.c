@@ -64,9 +64,30 @@ static bool conclude(struct relay *relay, struct asking *asking,
   return true;
 }
 
+/* What there is to say of a certificate. */
+static void add_subject(relay_credentials *credentials,
+                        const struct subject *subject) {
+  if (subject->name[0] == '\0')
+    return;
+  credentials->certificate = subject->name;
+  credentials->fingerprint = subject->fingerprint;
+}
+
+static relay_credentials credentials_of(const struct session *session) {
+  relay_credentials credentials = {.size = sizeof(credentials)};
+
+  add_subject(&credentials, &session->subject);
+  if (credentials.certificate == NULL)
+    return credentials;
+  credentials.kind = RELAY_CREDENTIAL_CERTIFICATE;
+  credentials.id = credentials.certificate;
+  credentials.known = session->relay->tokens == NULL;
+  return credentials;
+}
+
 bool relay__ask_auth(struct session *session, struct verdict *verdict) {
   struct relay *relay = session->relay;
-  relay_credentials credentials = {sizeof(credentials), NULL, 0};
+  relay_credentials credentials = credentials_of(session);
   relay_agent_info info;
   struct asking asking;
   int err;
@@ -89,9 +110,11 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
                       uint8_t key[SECRET_SIZE]) {
   struct relay *relay = proof->handshake->relay;
   relay_credentials credentials = {
-      sizeof(credentials), proof->token_id,
-      relay->tokens != NULL &&
-          relay__trust_refusal(relay, proof->token_id) == NULL};
+      .size = sizeof(credentials),
+      .id = proof->token_id,
+      .known = relay->tokens != NULL &&
+               relay__trust_refusal(relay, proof->token_id) == NULL,
+      .kind = RELAY_CREDENTIAL_TOKEN};
   relay_agent_info info;
   struct asking asking;
   bool decided;
@@ -103,6 +126,7 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
     verdict->given.answer = RELAY_ABSTAIN;
     return true;
   }
+  add_subject(&credentials, &proof->subject);
   relay__proof_info(proof, &info);
   begin(relay, &asking, &proof->question, verdict);
   err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
@@ -299,7 +323,7 @@ int relay_verify(relay_t *r, uint64_t call, const void *key, size_t key_size) {
   if (entry == NULL)
     return UV_ENOENT;
   proof = container_of(entry, struct proof, question.entry);
-  if (proof->handshake->stream->tls->settled)
+  if (proof->settled)
     return UV_EALREADY;
   relay__proof_verify(proof, key);
   return 0;

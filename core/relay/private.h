@@ -33,6 +33,10 @@
 #define HOST_MAX_LENGTH 255
 #define STATE_PATH_MAX 1024
 #define ALLOCATE_ATTEMPTS 16
+/* Whose a lease is: the id of a token, or this and the name in a certificate. A
+   token's id has no colon. */
+#define CERTIFICATE_PREFIX "cert:"
+#define OWNER_KEY_MAX (sizeof(CERTIFICATE_PREFIX) - 1 + TOKEN_ID_MAX)
 
 /* A verdict whose texts are its own. */
 struct verdict {
@@ -84,6 +88,7 @@ struct relay {
   char state[STATE_PATH_MAX];
   int state_fd; /* that directory; -1: none */
   uint64_t state_logged_ms;
+  struct deadline state_due; /* keeps what could not be kept */
   relay_policy policy;
   struct logger logger;
   struct plane plane;
@@ -95,7 +100,9 @@ struct relay {
 
   struct networks proxy_from; /* balancers that are believed */
   struct link prefaces;
-  struct tls_context *tls; /* NULL: nobody decides whom a key lets in */
+  struct tls_context *tls; /* NULL: nobody decides whom a key lets in, and there
+                              are no certificates */
+  struct tls_files files;  /* those; the paths are owned */
   uint64_t denied_logged_ms;
   struct tokens *tokens; /* NULL: it is open */
   char *tokens_path;
@@ -156,11 +163,21 @@ struct handshake {
 /* Who a handshake over TLS says it is, and what is known of that. */
 enum claim { CLAIM_NOTHING, CLAIM_TOKEN, CLAIM_VISITOR, CLAIM_WAITING };
 
+/* By certificate. Empty where none was asked for. */
+struct subject {
+  char name[TLS_NAME_MAX + 1];
+  char fingerprint[TLS_FINGERPRINT_SIZE];
+};
+
 struct proof {
   struct handshake *handshake;
   enum claim claim;
+  bool certified;    /* by certificates; a token, if any, comes in its line */
   const char *fault; /* why it can prove nothing; static; NULL: it may */
   bool decided;      /* nobody is to be asked any more */
+  bool settled;      /* the key it has to prove is */
+  bool fits;         /* certified: that is the key of its token */
+  bool due;          /* it is to go on, from the loop */
   bool proven;
   bool admitted; /* by auth: agent_gone will be told */
   bool plain;    /* auth lets it have data=plain */
@@ -170,8 +187,10 @@ struct proof {
   uint64_t since_ms;
   struct entry by_number;
   struct question question;
-  uint64_t left_ms;      /* of the handshake's time, while it stands still */
-  uint64_t hook_left_ms; /* of the hook's, in the same way */
+  uint64_t left_ms;         /* of the handshake's time, while it stands still */
+  uint64_t hook_left_ms;    /* of the hook's, in the same way */
+  uint8_t key[SECRET_SIZE]; /* certified: what follows from its token */
+  struct subject subject;
   char token_id[TOKEN_ID_MAX + 1];
   char owner[NAME_MAX_LENGTH + 1];
   char from_host[ADDRESS_HOST_MAX];
@@ -198,7 +217,9 @@ struct session {
   struct entry by_number;
   struct entry by_id;
   char id[WIRE_ID_LENGTH + 1];
-  const char *token_id; /* what it has proven; NULL: nothing */
+  const char
+      *token_id; /* what it has proven, as a lease has it; NULL: nothing */
+  bool by_token; /* that is the id of a token */
   struct question question;
   unsigned attempt;      /* of allocate */
   struct stream *stream; /* until the channel has it */
@@ -207,7 +228,7 @@ struct session {
   unsigned port;            /* the lease's, also once it is let go */
   struct deadline deadline; /* a hook's wait, then the heartbeat */
   uint64_t started_ms;
-  uint64_t heard_ms;
+  uint64_t unanswered_ms; /* of the oldest PING without a word since; or 0 */
   uint64_t heard_lines;
   uint64_t pings;
   struct link waiting;   /* pooled data connections */
@@ -217,11 +238,13 @@ struct session {
   unsigned pool; /* granted */
   bool admitted; /* let in by auth: agent_gone will be told */
   bool ended;
+  bool last_chance; /* dead, but for what may lie unread */
   bool bound; /* its data connections have to prove what follows from `key` */
   bool plain; /* on a plain connection, by a mac */
   bool want_plain; /* said LISTEN */
   uint8_t key[SECRET_SIZE];
-  char token_text[TOKEN_ID_MAX + 1];
+  char token_text[OWNER_KEY_MAX + 1];
+  struct subject subject;
   char owner[NAME_MAX_LENGTH + 1];
 
   /* What LISTEN said. */
@@ -260,11 +283,12 @@ struct lease {
   bool ended;
   char host[HOST_MAX_LENGTH + 1]; /* what the agent is told */
   char owner[ADDRESS_HOST_MAX];
-  char token_id[TOKEN_ID_MAX + 1]; /* its owner's; "": none */
-  char name[NAME_MAX_LENGTH + 1];  /* what its owner calls it */
+  char token_id[OWNER_KEY_MAX + 1]; /* its owner's; "": none */
+  char name[NAME_MAX_LENGTH + 1];   /* what its owner calls it */
   char ticket[WIRE_ID_LENGTH + 1];
   char previous[WIRE_ID_LENGTH + 1]; /* valid until the new one is confirmed */
   char file[WIRE_ID_LENGTH + 1];     /* its name in the state; "": none */
+  bool unkept;                       /* the state does not have it as it is */
   struct session *session;           /* NULL while in grace */
   struct deadline grace;
   unsigned conns;            /* visitors it serves */
@@ -364,6 +388,9 @@ bool relay__handshake_admit(struct listener *listener);
 void relay__handshake_start(struct relay *relay, struct stream *stream,
                             const struct sockaddr *from);
 void relay__handshake_end(struct handshake *handshake);
+/* The same for a fault that is not answered: a data connection of nobody's, or
+   there is nobody left to answer. `what` is static. */
+void relay__handshake_reject(struct handshake *handshake, const char *what);
 /* The same, but for its stream. */
 struct stream *relay__handshake_release(struct handshake *handshake);
 /* It has proven a key: it is no stranger any more, its source no suspect. There
@@ -374,6 +401,8 @@ void relay__handshake_prove(struct handshake *handshake);
 void relay__unproven_left(struct relay *relay);
 /* Its line is read, from now on. */
 void relay__handshake_listen(struct handshake *handshake);
+/* Its line is there, and what it says is proven where it has to be. */
+void relay__handshake_go_on(struct handshake *handshake);
 
 /* ---- fault.c ---------------------------------------------------------- */
 /* Somebody's fault, `what` is for the log, static. The time to its answer, as
@@ -400,18 +429,42 @@ void relay__proof_start(struct handshake *handshake);
 void relay__proof_late(struct handshake *handshake);
 void relay__proof_decide(struct proof *proof, const relay_verdict *verdict);
 void relay__proof_verify(struct proof *proof, const uint8_t key[SECRET_SIZE]);
-/* Whether this line is what it has proven to be. */
-bool relay__proof_fits(const struct proof *proof,
-                       const struct wire_message *message);
+/* It was `due`. */
+void relay__proof_due(struct proof *proof);
 void relay__proof_info(const struct proof *proof, relay_agent_info *info);
 /* Its handshake has gone: whoever was asked or told about it hears of that. */
 void relay__proof_end(struct proof *proof);
 /* The same where it goes on as a session. */
 void relay__proof_leave(struct proof *proof);
 
+/* For claim.c. The key it has to prove; NULL: none it could, `fault` (static)
+   is why. Asking may end the handshake, and so may going on. */
+void relay__proof_settle(struct proof *proof, const uint8_t *key,
+                         const char *fault);
+void relay__proof_ask(struct proof *proof);
+void relay__proof_go_on(struct proof *proof);
+
+/* ---- claim.c ---------------------------------------------------------- */
+/* What is said to whoever is refused within TLS, whatever the reason. */
+#define TOKEN_REFUSAL "the token was not accepted"
+/* TLS tells who it is to be: its key is settled, or asked about, or it is to be
+   the certificate. May end the handshake. */
+void relay__claim_read(struct proof *proof);
+/* The certificates are shown. May end the handshake. */
+void relay__claim_show(struct proof *proof);
+/* Whether this LISTEN has a token that is to be proven first; then the
+   handshake is in its hands, and may have ended. */
+bool relay__claim_takes(struct proof *proof, const struct wire_message *listen);
+/* Whether this line is what it has proven to be. */
+bool relay__claim_fits(const struct proof *proof,
+                       const struct wire_message *message);
+/* Why its TLS failed with this error, for the log. Static. */
+const char *relay__claim_fault(const struct proof *proof, int error);
+
 /* ---- data.c ----------------------------------------------------------- */
-/* Why this line comes from nobody who has the session's key; static; NULL: it
-   does, or the session has none. */
+/* Why this line comes from nobody of ours: there is no such session, it has a
+   key that was not proven, or the visitor is another's; static. NULL: it does
+   not. */
 const char *relay__data_fault(struct relay *relay, const struct stream *stream,
                               const struct wire_message *message);
 /* Takes the stream over. */
@@ -474,6 +527,11 @@ const struct token *relay__trust_token(const struct relay *relay,
 /* Why whoever has proven this token (NULL: none) gets no address; NULL: it
    does. */
 const char *relay__trust_refusal(const struct relay *relay, const char *id);
+
+/* ---- certificates.c --------------------------------------------------- */
+/* Reads those of the options, if there are any. 0, RELAY_ECERT or UV_ENOMEM. */
+int relay__certificates_init(struct relay *relay);
+void relay__certificates_free(struct relay *relay);
 
 /* ---- gate.c ----------------------------------------------------------- */
 /* port 0: the next free one that the token may have; NULL: the relay's; host
@@ -542,10 +600,11 @@ void relay__lease_end(struct lease *lease, int reason, bool spare_pairs);
 /* ---- state.c ---------------------------------------------------------- */
 /* Opens and locks the directory; then listens on what is kept in it. 0, or
    RELAY_ESTATE. */
+void relay__state_init(struct relay *relay);
 int relay__state_open(struct relay *relay);
 int relay__state_restore(struct relay *relay);
 void relay__state_close(struct relay *relay);
-/* The lease is new, or its ticket. */
+/* The lease is new, or its ticket. What fails is tried again until it works. */
 void relay__state_keep(struct lease *lease);
 /* The lease has ended; nothing while it is the relay that ends. */
 void relay__state_drop(struct lease *lease);

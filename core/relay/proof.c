@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Handshakes over TLS: who the other end says it is, the key it has to prove
- * for that, and its line once it has. The identities:
- *
- *   t/ID    an agent with a token. `auth` decides about the key, or the file
- *   v/ID    a data connection for a visitor
- *   w/S/N   a waiting one; both with a key that only their session's ends have
+ * Handshakes over TLS: who the other end says it is (claim.c), the key it has
+ * to prove for that, and its line once it has:
  *
  *   shaking ─identity─► (asked) ─key─► shaking ─proven─► (asked) ─► its line
+ *
+ * Or it is shown the relay's certificate; then the token comes in the line, and
+ * the rest is the same:
+ *
+ *   shaking ─► shown ─► its line ─token─► (asked) ─key─► proven ─► (asked)
  *
  * A hook may wait twice: before it has a key to give, and for what it does once
  * that is proven. The handshake's clock stands still meanwhile. Whoever can
@@ -20,8 +21,6 @@
 #include "relay/private.h"
 
 #define DENIED_LOG_MS 1000
-
-static void go_on(struct proof *proof);
 
 /* ---- what is known of it ---------------------------------------------- */
 
@@ -73,11 +72,17 @@ static void stop_hook_clock(struct proof *proof) {
 
 /* ---- its key ---------------------------------------------------------- */
 
-static void settle(struct proof *proof, const uint8_t *key, const char *fault) {
+void relay__proof_settle(struct proof *proof, const uint8_t *key,
+                         const char *fault) {
   if (key == NULL)
     proof->fault = fault;
-  if (!proof->handshake->stream->tls->settled)
+  if (proof->settled)
+    return;
+  proof->settled = true;
+  if (!proof->certified)
     relay__tls_settle(proof->handshake->stream, key);
+  else if (key != NULL)
+    proof->fits = relay__secret_equals(proof->key, key, SECRET_SIZE);
 }
 
 /* The one that the tokens file has for it; NULL: none, and why. */
@@ -96,9 +101,9 @@ static void settle_from_file(struct proof *proof) {
   const uint8_t *key = find_key(proof, &fault);
 
   if (key != NULL && proof->keyed && !proof->of_file)
-    settle(proof, NULL, "a key that is not its token's");
+    relay__proof_settle(proof, NULL, "a key that is not its token's");
   else
-    settle(proof, key, fault);
+    relay__proof_settle(proof, key, fault);
 }
 
 /* By relay_verify. */
@@ -108,7 +113,7 @@ static void take_key(struct proof *proof, const uint8_t key[SECRET_SIZE]) {
 
   proof->keyed = true;
   proof->of_file = ours != NULL && relay__secret_equals(ours, key, SECRET_SIZE);
-  settle(proof, key, NULL);
+  relay__proof_settle(proof, key, NULL);
 }
 
 /* The policy's words, at most once a second: anybody can make it say them. */
@@ -141,7 +146,7 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
     settle_from_file(proof);
   } else if (given->answer != RELAY_ALLOW) {
     log_denied(proof, given->reason);
-    settle(proof, NULL, "denied by policy");
+    relay__proof_settle(proof, NULL, "denied by policy");
   } else {
     proof->admitted = true;
     proof->plain = given->plain != 0;
@@ -149,7 +154,7 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
     if (proof->keyed)
       return;
     if (given->key_size != 0)
-      settle(proof, given->key, "policy gave a key that is none");
+      relay__proof_settle(proof, given->key, "policy gave a key that is none");
     else
       settle_from_file(proof);
   }
@@ -157,10 +162,16 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
 
 /* ---- asking ----------------------------------------------------------- */
 
+#define BROKE_OFF "its TLS handshake broke off"
+
 static void on_waiting_event(struct stream *stream, int events) {
+  struct handshake *handshake = stream->owner;
+
   (void)events;
-  if (stream->reset)
-    relay__handshake_end(stream->owner);
+  if (stream->reset && handshake->proof->proven)
+    relay__handshake_end(handshake);
+  else if (stream->reset)
+    relay__handshake_reject(handshake, BROKE_OFF);
 }
 
 /* A hook waits; of the stream only a reset is heard. */
@@ -175,19 +186,30 @@ static void rest(struct proof *proof) {
 
 static void resume(struct proof *proof) {
   stop_hook_clock(proof);
-  go_on(proof);
+  relay__proof_go_on(proof);
 }
 
 void relay__proof_decide(struct proof *proof, const relay_verdict *verdict) {
-  bool rested = !proof->handshake->stream->tls->settled || proof->proven;
+  bool rested = !proof->settled || proof->proven;
 
   take_verdict(proof, verdict);
   if (rested)
     resume(proof);
 }
 
+/* What follows from a token is compared at once; that is told from the loop,
+   and not within the policy's own call. */
 void relay__proof_verify(struct proof *proof, const uint8_t key[SECRET_SIZE]) {
   take_key(proof, key);
+  proof->due = proof->certified;
+  if (proof->due)
+    relay__deadline_set(&proof->handshake->deadline, 0);
+  else
+    resume(proof);
+}
+
+void relay__proof_due(struct proof *proof) {
+  proof->due = false;
   resume(proof);
 }
 
@@ -199,11 +221,11 @@ void relay__proof_late(struct handshake *handshake) {
     return;
   proof->decided = true;
   log_denied(proof, "the policy took too long");
-  settle(proof, NULL, "the policy took too long");
+  relay__proof_settle(proof, NULL, "the policy took too long");
   resume(proof);
 }
 
-static void ask(struct proof *proof) {
+void relay__proof_ask(struct proof *proof) {
   struct relay *relay = proof->handshake->relay;
   struct handshake *handshake = proof->handshake;
   uint8_t key[SECRET_SIZE];
@@ -228,96 +250,9 @@ static void ask(struct proof *proof) {
   if (handshake->ended)
     return;
   if (decided || keyed)
-    go_on(proof);
+    relay__proof_go_on(proof);
   else
     rest(proof);
-}
-
-/* ---- who it says it is ------------------------------------------------ */
-
-static struct session *session_of_visitor(struct relay *relay, const char *id) {
-  struct visitor *visitor = relay__visitor_find(relay, id);
-  struct entry *entry =
-      visitor != NULL
-          ? relay__registry_find(&relay->registry, ENTRY_AGENT, visitor->agent)
-          : NULL;
-
-  return entry != NULL ? container_of(entry, struct session, by_number) : NULL;
-}
-
-static struct session *session_of_waiting(struct relay *relay,
-                                          const char *rest) {
-  const char *end = strchr(rest, '/');
-  char id[WIRE_ID_LENGTH + 1];
-
-  if (end == NULL || end - rest != WIRE_ID_LENGTH)
-    return NULL;
-  memcpy(id, rest, WIRE_ID_LENGTH);
-  id[WIRE_ID_LENGTH] = '\0';
-  return relay__session_find(relay, id);
-}
-
-static void settle_data(struct proof *proof, const struct session *session,
-                        const char *identity, const char *fault) {
-  uint8_t key[SECRET_SIZE];
-  bool has_key = session != NULL && session->bound &&
-                 relay__binding_secret(session->key, identity, key) == 0;
-
-  proof->decided = true;
-  settle(proof, has_key ? key : NULL, fault);
-  relay__secret_wipe(key, sizeof(key));
-}
-
-/* Decides about the key, or asks. */
-static void identify(struct proof *proof) {
-  struct relay *relay = proof->handshake->relay;
-  const char *identity = relay__tls_identity(proof->handshake->stream);
-  const char *name =
-      identity[0] != '\0' && identity[1] == '/' ? identity + 2 : "";
-
-  if (identity[0] == 't' && relay__token_id_is_valid(name)) {
-    proof->claim = CLAIM_TOKEN;
-    memcpy(proof->token_id, name, strlen(name) + 1);
-    ask(proof);
-    return;
-  }
-  if (identity[0] == 'v' && name[0] != '\0') {
-    proof->claim = CLAIM_VISITOR;
-    settle_data(proof, session_of_visitor(relay, name), identity,
-                "no such visitor");
-  } else if (identity[0] == 'w' && name[0] != '\0') {
-    proof->claim = CLAIM_WAITING;
-    settle_data(proof, session_of_waiting(relay, name), identity,
-                "no such session");
-  } else {
-    proof->decided = true;
-    settle(proof, NULL, "a TLS handshake that names no key of ours");
-  }
-  go_on(proof);
-}
-
-bool relay__proof_fits(const struct proof *proof,
-                       const struct wire_message *message) {
-  const char *identity = relay__tls_identity(proof->handshake->stream);
-  const char *session = relay__wire_get(message, "session");
-  const char *id = relay__wire_get(message, "id");
-  const char *n = relay__wire_get(message, "n");
-  char named[BINDING_IDENTITY_SIZE] = "";
-
-  switch (message->verb) {
-  case WIRE_LISTEN:
-    return proof->claim == CLAIM_TOKEN;
-  case WIRE_ACCEPT:
-    return proof->claim == CLAIM_VISITOR && id != NULL &&
-           relay__binding_accept(named, sizeof(named), id) == 0 &&
-           relay__id_equals(named, identity);
-  case WIRE_WAIT:
-    return proof->claim == CLAIM_WAITING && session != NULL && n != NULL &&
-           relay__binding_wait(named, sizeof(named), session, n) == 0 &&
-           relay__id_equals(named, identity);
-  default:
-    return false;
-  }
 }
 
 /* ---- shaking ---------------------------------------------------------- */
@@ -332,21 +267,19 @@ static void on_proven(struct proof *proof) {
   if (handshake->ended)
     return;
   if (proof->decided && proof->fault == NULL) {
-    relay__handshake_listen(handshake);
+    if (proof->certified)
+      relay__handshake_go_on(handshake);
+    else
+      relay__handshake_listen(handshake);
   } else if (proof->decided) {
-    relay__handshake_fail(handshake, RELAY_EDENIED, NULL, proof->fault);
+    relay__handshake_fail(handshake, RELAY_EDENIED,
+                          proof->certified ? TOKEN_REFUSAL : NULL,
+                          proof->fault);
   } else {
     rest(proof); /* first: the hook may settle, and more, at once */
     if (!handshake->ended)
       relay__tell_proven(handshake->relay, proof->question.call);
   }
-}
-
-static const char *describe(const struct proof *proof, int error) {
-  if (error != RELAY_EKEY)
-    return error == RELAY_ETLS ? "a TLS handshake that is not ours"
-                               : "its TLS handshake broke off";
-  return proof->fault != NULL ? proof->fault : "wrong key";
 }
 
 static void shake(struct proof *proof) {
@@ -356,13 +289,16 @@ static void shake(struct proof *proof) {
   if (status == 0)
     status = relay__stream_watch(handshake->stream, UV_READABLE);
   if (status == TLS_IDENTIFIED)
-    identify(proof);
+    relay__claim_read(proof);
+  else if (status == TLS_DONE && proof->certified)
+    relay__claim_show(proof);
   else if (status == TLS_DONE)
     on_proven(proof);
   else if (status < 0 && handshake->stream->reset)
-    relay__handshake_end(handshake);
+    relay__handshake_reject(handshake, BROKE_OFF);
   else if (status < 0)
-    relay__handshake_fail(handshake, RELAY_EKEY, NULL, describe(proof, status));
+    relay__handshake_fail(handshake, RELAY_EKEY, NULL,
+                          relay__claim_fault(proof, status));
 }
 
 static void on_event(struct stream *stream, int events) {
@@ -373,10 +309,13 @@ static void on_event(struct stream *stream, int events) {
 }
 
 /* With its key settled, or proven already. */
-static void go_on(struct proof *proof) {
+void relay__proof_go_on(struct proof *proof) {
   relay__stream_own(proof->handshake->stream, on_event, proof->handshake);
-  if (proof->proven)
+  if (proof->proven || (proof->certified && proof->settled && proof->fits))
     on_proven(proof);
+  else if (proof->certified && proof->settled)
+    relay__handshake_fail(proof->handshake, RELAY_EDENIED, TOKEN_REFUSAL,
+                          proof->fault != NULL ? proof->fault : "wrong key");
   else
     shake(proof);
 }
@@ -396,5 +335,5 @@ void relay__proof_start(struct handshake *handshake) {
   proof->since_ms = relay__now_ms(handshake->relay);
   relay__address_split(handshake->from, proof->from_host,
                        sizeof(proof->from_host), &port);
-  go_on(proof);
+  relay__proof_go_on(proof);
 }

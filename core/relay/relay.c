@@ -85,6 +85,10 @@ static const char *find_fault(const relay_options *options) {
   if (options->proxy_from != NULL &&
       relay__networks_parse(options->proxy_from, &networks) != 0)
     return "proxy_from";
+  if ((options->tls_cert == NULL) != (options->tls_key == NULL))
+    return options->tls_cert == NULL ? "tls_cert" : "tls_key";
+  if (options->tls_client_ca != NULL && options->tls_cert == NULL)
+    return "tls_client_ca";
   return NULL;
 }
 
@@ -210,6 +214,7 @@ static void on_plane_empty(struct plane *plane) {
   if (!relay->closing)
     return;
   relay__trust_free(relay);
+  relay__certificates_free(relay);
   relay__penalties_free(&relay->penalties);
   free(relay);
   if (on_close != NULL)
@@ -268,9 +273,9 @@ static int listen_for_agents(struct relay *relay) {
 
 static void set_penalties(struct relay *relay) {
   relay_options *options = &relay->options;
-  bool on =
-      options->penalties == RELAY_PENALTIES_ON ||
-      (options->penalties == RELAY_PENALTIES_AUTO && options->tokens != NULL);
+  bool on = options->penalties == RELAY_PENALTIES_ON ||
+            (options->penalties == RELAY_PENALTIES_AUTO &&
+             (options->tokens != NULL || options->tls_client_ca != NULL));
   unsigned share = options->max_unproven / 4;
 
   relay__penalties_init(&relay->penalties, on, options->penalty_ms,
@@ -291,6 +296,7 @@ static void init_lists(struct relay *relay) {
   relay__deadline_init(&relay->resume, &relay->plane, on_resume);
   relay__deadline_init(&relay->drain, &relay->plane, on_drain);
   relay__complaints_init(relay);
+  relay__state_init(relay);
 }
 
 int relay_new(relay_t **out, struct uv_loop_s *loop,
@@ -328,6 +334,8 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
     err = relay__trust_init(relay);
   else
     relay__deadline_init(&relay->tokens_due, &relay->plane, NULL);
+  if (err == 0)
+    err = relay__certificates_init(relay);
   if (err == 0)
     err = relay__state_open(relay);
   if (err == 0)
@@ -429,5 +437,6 @@ void relay_close(relay_t *r, relay_close_fn on_close, void *data) {
   relay__deadline_close(&r->tick, NULL);
   relay__deadline_close(&r->tokens_due, NULL);
   relay__deadline_close(&r->complaints.due, NULL);
+  relay__deadline_close(&r->state_due, NULL);
   relay__plane_close(&r->plane);
 }

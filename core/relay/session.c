@@ -5,10 +5,14 @@
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "relay/private.h"
+
+/* After a stall of this process the PONG may be there, unread. */
+#define LAST_CHANCE_MS 200
 
 /* ---- the end ---------------------------------------------------------- */
 
@@ -133,8 +137,9 @@ static void on_line(struct channel *channel,
                     const struct wire_message *message) {
   struct session *session = channel->owner;
 
-  session->heard_ms = relay__now_ms(session->relay);
   session->heard_lines++;
+  session->unanswered_ms = 0;
+  session->last_chance = false;
   if (session->lease->gate->parked_count != 0)
     relay__gate_each_visitor(session->lease->gate, relay__visitor_heard,
                              session);
@@ -161,21 +166,44 @@ static void on_end(struct channel *channel, int error) {
   relay__session_end(channel->owner, error, NULL);
 }
 
-void relay__session_beat(struct session *session) {
-  const relay_options *options = &session->relay->options;
-  uint64_t now = relay__now_ms(session->relay);
+/* Nothing was heard since a PING that is `dead_ms` old. */
+static bool is_silent(const struct session *session, uint64_t now) {
+  return session->unanswered_ms != 0 &&
+         now - session->unanswered_ms >= session->relay->options.dead_ms;
+}
+
+static void send_ping(struct session *session, uint64_t now) {
   struct wire_line line;
 
-  if (now - session->heard_ms >= options->dead_ms) {
-    relay__session_end(session, RELAY_EHEARTBEAT, NULL);
-    return;
-  }
-  relay__waiting_retire(session);
   relay__wire_begin(&line, WIRE_PING);
   relay__wire_add_number(&line, "n", ++session->pings);
   /* A full queue is no reason to end it: its silence will be. */
   relay__channel_send(&session->channel, &line, true);
-  relay__deadline_set(&session->deadline, options->heartbeat_ms);
+  if (session->unanswered_ms == 0)
+    session->unanswered_ms = now;
+}
+
+/* A PING is due, or a word overdue. The clock runs from the oldest PING since
+   which nothing was heard: a link that comes back in time has its chance. */
+void relay__session_beat(struct session *session) {
+  const relay_options *options = &session->relay->options;
+  uint64_t now = relay__now_ms(session->relay);
+  uint64_t wait_ms = options->heartbeat_ms;
+
+  if (is_silent(session, now)) {
+    if (session->last_chance) {
+      relay__session_end(session, RELAY_EHEARTBEAT, NULL);
+      return;
+    }
+    session->last_chance = true;
+    relay__deadline_set(&session->deadline, LAST_CHANCE_MS);
+    return;
+  }
+  relay__waiting_retire(session);
+  send_ping(session, now);
+  if (session->unanswered_ms + options->dead_ms < now + wait_ms)
+    wait_ms = session->unanswered_ms + options->dead_ms - now;
+  relay__deadline_set(&session->deadline, wait_ms);
 }
 
 int relay__session_announce(struct session *session, struct visitor *visitor) {
@@ -230,6 +258,23 @@ static void limit_silence(const struct session *session) {
 #endif
 }
 
+#define PROVED_MAX                                                             \
+  (sizeof("token , certificate ") + TOKEN_ID_MAX + TLS_NAME_MAX)
+
+/* What it proved itself by. */
+static void describe_proof(const struct session *session,
+                           char text[PROVED_MAX]) {
+  const char *token = session->by_token ? session->token_id : "";
+  const char *name = session->subject.name;
+
+  if (*token == '\0' && *name == '\0')
+    snprintf(text, PROVED_MAX, "nothing");
+  else
+    snprintf(text, PROVED_MAX, "%s%s%s%s%s", *token != '\0' ? "token " : "",
+             token, *token != '\0' && *name != '\0' ? ", " : "",
+             *name != '\0' ? "certificate " : "", name);
+}
+
 /* It was never told its address. Of a new one nobody has the ticket: nobody can
    come back to it. */
 static void give_up(struct session *session, int error, bool resumed) {
@@ -244,6 +289,7 @@ void relay__session_establish(struct session *session, bool resumed) {
   struct relay *relay = session->relay;
   struct lease *lease = session->lease;
   struct stream *stream = session->stream;
+  char proved[PROVED_MAX];
 
   session->port = lease->gate->port;
   limit_silence(session);
@@ -253,14 +299,14 @@ void relay__session_establish(struct session *session, bool resumed) {
     return;
   }
   session->stream = NULL;
-  session->heard_ms = relay__now_ms(relay);
   relay__deadline_set(&session->deadline, relay->options.heartbeat_ms);
+  describe_proof(session, proved);
   relay__log(&relay->logger, RELAY_LOG_INFO,
              resumed ? "agent is back" : "address established",
              LOG_NUMBER("agent", session->number),
              LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
              LOG_TEXT("host", lease->host),
-             LOG_NUMBER("port", lease->gate->port));
+             LOG_NUMBER("port", lease->gate->port), LOG_TEXT("proved", proved));
   if (welcome(session) != 0) {
     give_up(session, UV_ENOBUFS, resumed);
   } else {

@@ -4,11 +4,13 @@
  * any agent could come back. Each lease is a file of one line, the OK that gave
  * it to its agent and who owns it; it is written before the agent is told, and
  * taken away when the lease ends, but not when the relay does. Nothing is
- * synced: this is against the death of the process, not of the machine.
+ * synced: this is against the death of the process, not of the machine. What
+ * the death of the machine has made of a file is told by the sum at its end.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -18,13 +20,52 @@
 #include "relay/private.h"
 
 #define PREFIX "lease-"
+#define FRESH_PREFIX "new-" /* while it is written */
 #define FILE_NAME_MAX (sizeof(PREFIX) + WIRE_ID_LENGTH)
 #define COMPLAINT_MS 10000
+#define RETRY_MS 1000
 
 static void complain(struct relay *relay, const char *event, const char *file,
                      int error) {
   relay__log(&relay->logger, RELAY_LOG_ERROR, event, LOG_TEXT("file", file),
              LOG_TEXT("reason", relay_strerror(error)));
+}
+
+/* ---- the sum ---------------------------------------------------------- */
+
+#define SUM_LENGTH 16
+
+/* FNV-1a: no two texts that differ in one place have the same. */
+static void sum_up(const char *bytes, size_t count, char text[SUM_LENGTH + 1]) {
+  uint64_t sum = 0xcbf29ce484222325u;
+
+  while (count-- != 0)
+    sum = (sum ^ (unsigned char)*bytes++) * 0x100000001b3u;
+  snprintf(text, SUM_LENGTH + 1, "%016" PRIx64, sum);
+}
+
+static void add_sum(struct wire_line *line) {
+  char text[SUM_LENGTH + 1];
+
+  sum_up(line->text, line->length, text);
+  relay__wire_add(line, "sum", text);
+}
+
+/* What is wrong with a file's bytes; NULL: they are what was written. */
+static const char *find_damage(const char *bytes, size_t count) {
+  const size_t end = sizeof(" sum=") - 1 + SUM_LENGTH + 1;
+  char text[SUM_LENGTH + 1];
+
+  if (count == 0)
+    return "empty";
+  if (bytes[count - 1] != '\n')
+    return count < WIRE_LINE_MAX ? "cut short" : "too long";
+  if (count < end || memcmp(bytes + count - end, " sum=", 5) != 0)
+    return "no sum at its end";
+  sum_up(bytes, count - end, text);
+  return memcmp(bytes + count - 1 - SUM_LENGTH, text, SUM_LENGTH) != 0
+             ? "not what its sum says"
+             : NULL;
 }
 
 /* ---- the directory ---------------------------------------------------- */
@@ -95,6 +136,7 @@ static int render(const struct lease *lease, struct wire_line *line) {
   relay__wire_add(line, "at", at);
   if (lease->gate->shared)
     relay__wire_add(line, "share", "yes");
+  add_sum(line);
   return relay__wire_end(line);
 }
 
@@ -130,7 +172,7 @@ static int keep(struct lease *lease) {
   if (err != 0)
     return err;
   name_file(lease, PREFIX, name);
-  name_file(lease, "new-", fresh);
+  name_file(lease, FRESH_PREFIX, fresh);
   err = write_file(directory, fresh, &line);
   if (err == 0 && renameat(directory, fresh, directory, name) != 0)
     err = -errno;
@@ -139,30 +181,61 @@ static int keep(struct lease *lease) {
   return err;
 }
 
+/* The address itself is as good as ever: it is kept as soon as that can be. */
+static void note_failure(struct relay *relay, int error) {
+  uint64_t now = relay__now_ms(relay);
+
+  if (!relay__deadline_is_set(&relay->state_due))
+    relay__deadline_set(&relay->state_due, RETRY_MS);
+  if (relay->state_logged_ms != 0 &&
+      now - relay->state_logged_ms < COMPLAINT_MS)
+    return;
+  relay->state_logged_ms = now;
+  complain(relay, "lease not kept", relay->options.state, error);
+}
+
 void relay__state_keep(struct lease *lease) {
   struct relay *relay = lease->relay;
-  uint64_t now = relay__now_ms(relay);
   int err;
 
   if (relay->state_fd < 0)
     return;
   err = keep(lease);
-  if (err == 0 || (relay->state_logged_ms != 0 &&
-                   now - relay->state_logged_ms < COMPLAINT_MS))
+  lease->unkept = err != 0;
+  if (err != 0)
+    note_failure(relay, err);
+}
+
+static void on_retry(struct deadline *deadline) {
+  struct relay *relay = container_of(deadline, struct relay, state_due);
+
+  link_each(&relay->leases, link, next) {
+    struct lease *lease = container_of(link, struct lease, link);
+
+    if (lease->unkept)
+      relay__state_keep(lease);
+  }
+  if (relay__deadline_is_set(&relay->state_due))
     return;
-  relay->state_logged_ms = now; /* the address itself is as good as ever */
-  complain(relay, "lease not kept", relay->options.state, err);
+  relay->state_logged_ms = 0;
+  relay__log(&relay->logger, RELAY_LOG_INFO, "leases are kept again",
+             LOG_TEXT("file", relay->options.state));
+}
+
+void relay__state_init(struct relay *relay) {
+  relay__deadline_init(&relay->state_due, &relay->plane, on_retry);
 }
 
 void relay__state_drop(struct lease *lease) {
-  const struct relay *relay = lease->relay;
+  struct relay *relay = lease->relay;
   char name[FILE_NAME_MAX];
 
   if (relay->state_fd < 0 || lease->file[0] == '\0' || relay->draining ||
       relay->closing)
     return;
   name_file(lease, PREFIX, name);
-  unlinkat(relay->state_fd, name, 0);
+  if (unlinkat(relay->state_fd, name, 0) != 0 && errno != ENOENT)
+    complain(relay, "lease not forgotten", name, -errno);
 }
 
 /* ---- restoring -------------------------------------------------------- */
@@ -210,23 +283,34 @@ static int restore_line(struct relay *relay, const char *name,
   return relay__lease_restore(relay, &kept);
 }
 
+/* What cannot be read is for a person to see: it stays. */
 static void restore(struct relay *relay, const char *name) {
   struct wire_message message;
   char bytes[WIRE_LINE_MAX];
   int count = read_file(relay->state_fd, name, bytes, sizeof(bytes));
-  int err = count;
+  const char *damage = count >= 0 ? find_damage(bytes, (size_t)count) : NULL;
+  int err = count < 0 ? count : RELAY_EPROTO;
 
-  if (count >= 0)
-    err =
-        relay__wire_parse(&message, bytes, (size_t)count) == count && count != 0
-            ? restore_line(relay, name, &message)
-            : RELAY_EPROTO;
+  if (damage != NULL) {
+    relay__log(&relay->logger, RELAY_LOG_ERROR, "lease not restored",
+               LOG_TEXT("file", name), LOG_NUMBER("bytes", count),
+               LOG_TEXT("reason", damage));
+    return;
+  }
+  if (count > 0 && relay__wire_parse(&message, bytes, (size_t)count) == count)
+    err = restore_line(relay, name, &message);
   if (err == 0)
     return;
   complain(relay, "lease not restored", name, err);
-  /* Nobody will have it again; what cannot be read is for a person to see. */
-  if (err != RELAY_EPROTO && count >= 0)
+  if (err != RELAY_EPROTO && count >= 0) /* nobody will have it again */
     unlinkat(relay->state_fd, name, 0);
+}
+
+static bool is_named(const char *name, const char *prefix) {
+  size_t length = strlen(prefix);
+
+  return strncmp(name, prefix, length) == 0 &&
+         strlen(name) == length + WIRE_ID_LENGTH;
 }
 
 int relay__state_restore(struct relay *relay) {
@@ -247,9 +331,10 @@ int relay__state_restore(struct relay *relay) {
     return RELAY_ESTATE;
   }
   while ((entry = readdir(directory)) != NULL)
-    if (strncmp(entry->d_name, PREFIX, sizeof(PREFIX) - 1) == 0 &&
-        strlen(entry->d_name) == sizeof(PREFIX) - 1 + WIRE_ID_LENGTH)
+    if (is_named(entry->d_name, PREFIX))
       restore(relay, entry->d_name);
+    else if (is_named(entry->d_name, FRESH_PREFIX)) /* nobody was told of it */
+      unlinkat(relay->state_fd, entry->d_name, 0);
   closedir(directory);
   return 0;
 }

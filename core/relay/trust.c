@@ -154,7 +154,8 @@ int relay__trust_init(struct relay *relay) {
 
   /* Before anything can fail: relay_close closes it. */
   relay__deadline_init(&relay->tokens_due, &relay->plane, on_due);
-  if (relay->options.tokens != NULL || relay->policy.auth != NULL) {
+  if (relay->options.tokens != NULL || relay->policy.auth != NULL ||
+      relay->options.tls_cert != NULL) {
     err = relay__tls_context_new(&relay->tls, true);
     if (err != 0)
       return err;

@@ -271,13 +271,58 @@ static inline void rig_turn(struct rig *rig) {
   }
 }
 
+/* ---- what hangs ------------------------------------------------------- */
+
+static inline void tell_pair(const struct pair *pair) {
+  unsigned i;
+
+  for (i = 0; pair != NULL && !pair->ended && i < pair->flow_count; i++) {
+    const struct flow *flow = &pair->flows[i];
+    struct stream *stream = pair->streams[i];
+    int unread = 0;
+
+    ioctl(stream->fd, FIONREAD, &unread);
+    fprintf(stderr,
+            "  stream %u: watched %d, reset %d, urgent %d, unsent %zu, unread "
+            "%d\n  flow %u: phase %d, blocked %d, held %zu\n",
+            i, stream->watched, stream->reset, stream->urgent,
+            relay__stream_unsent(stream), unread, i, flow->phase, flow->blocked,
+            flow->hold != NULL ? flow->hold->length : 0);
+  }
+}
+
+/* A hang that is seen once in a thousand runs has to tell by itself what it
+   was: the pair's, or the kernel's between two sockets. */
+static inline void rig_tell(const struct rig *rig) {
+  unsigned i;
+
+  for (i = 0; i < 2; i++) {
+    const struct peer *peer = &rig->peers[i];
+    int unsent = 0, unread = 0;
+
+    if (!peer->closed) {
+      ioctl(peer->fd, TIOCOUTQ, &unsent);
+      ioctl(peer->fd, FIONREAD, &unread);
+    }
+    fprintf(stderr,
+            "  peer %u: sent %llu, received %llu, shut %d, closed %d, eof %d, "
+            "reset %d, unsent %d, unread %d\n",
+            i, (unsigned long long)peer->sent,
+            (unsigned long long)peer->received, peer->shut, peer->closed,
+            peer->eof, peer->reset, unsent, unread);
+  }
+  tell_pair(rig->pair);
+  tell_pair(rig->second);
+}
+
 /* Turns until `so`, or ten seconds have passed. */
 #define RIG_UNTIL(rig, so)                                                     \
   do {                                                                         \
     uint64_t until_ = uv_hrtime() + 10000000000ull;                            \
     while (!(so) && uv_hrtime() < until_)                                      \
       rig_turn(rig);                                                           \
-    CHECK(so);                                                                 \
+    if (!CHECK(so))                                                            \
+      rig_tell(rig);                                                           \
   } while (0)
 
 /* What is left is closed; nothing may be left of the pair after that. */

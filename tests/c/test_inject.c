@@ -41,6 +41,7 @@
 #include <uv.h>
 
 #include "relay/private.h"
+#include "tls_certs.h"
 
 #define WORKERS 24 /* most of a run is waiting */
 #define PAYLOAD 12001
@@ -61,30 +62,29 @@ struct scenario {
   relay_mode mode;
   enum answer answer;
   unsigned pool;
-  bool resets; /* the visitor, half way */
-  bool kept;   /* the relay has a directory for its state */
-  bool secure; /* with a token */
+  bool resets;     /* the visitor, half way */
+  bool kept;       /* the relay has a directory for its state */
+  unsigned secure; /* 1: with a token; 2: and with certificates, both ways */
 };
 
 static const struct scenario scenarios[] = {
-    {"splice echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, false, false},
-    {"splice echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false,
-     false},
-    {"splice address", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 0, false, false,
-     false},
+    {"splice echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, false, 0},
+    {"splice echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false, 0},
+    {"splice address", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 0, false, false, 0},
     {"splice address pooled", RELAY_MODE_SPLICE, ANSWER_ADDRESS, 1, false,
-     false, false},
-    {"splice name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 1, true, false,
-     false},
-    {"copy echo", RELAY_MODE_COPY, ANSWER_ECHO, 0, false, false, false},
-    {"copy echo pooled", RELAY_MODE_COPY, ANSWER_ECHO, 1, false, false, false},
-    {"copy address", RELAY_MODE_COPY, ANSWER_ADDRESS, 0, false, false, false},
+     false, 0},
+    {"splice name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 1, true, false, 0},
+    {"copy echo", RELAY_MODE_COPY, ANSWER_ECHO, 0, false, false, 0},
+    {"copy echo pooled", RELAY_MODE_COPY, ANSWER_ECHO, 1, false, false, 0},
+    {"copy address", RELAY_MODE_COPY, ANSWER_ADDRESS, 0, false, false, 0},
     {"copy address pooled", RELAY_MODE_COPY, ANSWER_ADDRESS, 1, false, false,
-     false},
-    {"copy name reset", RELAY_MODE_COPY, ANSWER_NAME, 0, true, false, false},
-    {"kept echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, true, false},
-    {"tls echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false, true},
-    {"tls name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 0, true, false, true},
+     0},
+    {"copy name reset", RELAY_MODE_COPY, ANSWER_NAME, 0, true, false, 0},
+    {"kept echo", RELAY_MODE_SPLICE, ANSWER_ECHO, 0, false, true, 0},
+    {"tls echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false, false, 1},
+    {"tls name reset", RELAY_MODE_SPLICE, ANSWER_NAME, 0, true, false, 1},
+    {"certificates echo pooled", RELAY_MODE_SPLICE, ANSWER_ECHO, 1, false,
+     false, 2},
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
@@ -147,11 +147,13 @@ struct world {
   unsigned closed;
   unsigned turns;
   char state[32]; /* the directory; "": none */
+  bool shown;     /* with certificates */
   const char *tokens;
 };
 
 static char files[64]; /* a directory, of each process its own */
 static char tokens_path[80];
+static struct tls_certs certs;
 
 static struct shared *shared;
 static unsigned char payload[PAYLOAD];
@@ -498,6 +500,10 @@ static int make_relay(struct world *world) {
   options.fin_timeout_ms = 600;
   options.idle_ms = 900;
   options.tokens = world->tokens;
+  if (world->shown) {
+    options.tls_cert = options.tls_client_ca = certs.cert;
+    options.tls_key = certs.key;
+  }
   options.penalties = RELAY_PENALTIES_OFF; /* a fault is not its own doing */
   if (getenv("RELAY_TEST_LOG") != NULL) {
     options.log = on_log;
@@ -525,6 +531,10 @@ static int make_agent(struct world *world) {
   options.idle_ms = 900;
   options.visit_ms = 400;
   options.token = world->scenario->secure ? TOKEN : NULL;
+  if (world->shown) {
+    options.tls_cert = options.tls_ca = certs.cert;
+    options.tls_key = certs.key;
+  }
   options.data = world;
   options.on_established = on_established;
   options.on_visitor = on_visitor;
@@ -712,6 +722,7 @@ static void write_tokens(void) {
 static void open_world(struct world *world, const struct scenario *scenario) {
   memset(world, 0, sizeof(*world));
   world->scenario = scenario;
+  world->shown = scenario->secure == 2;
   if (scenario->secure) {
     write_tokens();
     world->tokens = tokens_path;
@@ -822,12 +833,15 @@ static bool run_new(size_t place, enum inject_function function, unsigned nth,
     state_open(&world, true);
   write_tokens();
   world.tokens = tokens_path;
+  world.shown = true;
   inject_arm(function, nth, fault);
   inject_enter();
   err = place == JOB_AGENT ? make_agent(&world) : make_relay(&world);
   /* Whether that works changes nothing else. */
-  if (err == 0 && place != JOB_AGENT)
+  if (err == 0 && place != JOB_AGENT) {
     relay_reload_tokens(world.relay, NULL, 0);
+    relay_reload_certificates(world.relay, NULL, 0);
+  }
   inject_leave();
   fired = inject_disarm();
   if (err > 0 || (err == 0) != (world.relay != NULL || world.agent != NULL))
@@ -886,12 +900,25 @@ static int find_fault(size_t place, enum inject_function function,
   return faults[i];
 }
 
+/* Certificates take their time, and OpenSSL thousands of allocations, all of
+   which test_tls_memory has as well: here each of so many calls fails. */
+static unsigned find_step(size_t place, enum inject_function function) {
+  bool visits = place < SCENARIOS;
+
+  if (getenv("RELAY_TEST_FULL") != NULL ||
+      (visits ? scenarios[place].secure != 2 : place == JOB_TOKENS))
+    return 1;
+  if (function == INJECT_openssl)
+    return 37;
+  return visits ? 4 : 1;
+}
+
 static void run_job(unsigned job, const char *filter) {
   unsigned kind = job / LANES;
   size_t place = kind / FAULTS_MAX / INJECT_COUNT;
   enum inject_function function = kind / FAULTS_MAX % INJECT_COUNT;
   int fault = find_fault(place, function, kind % FAULTS_MAX, filter);
-  unsigned nth = 1 + job % LANES;
+  unsigned step = find_step(place, function), nth = 1 + job % LANES * step;
 
   if (fault == 0)
     return;
@@ -899,7 +926,7 @@ static void run_job(unsigned job, const char *filter) {
   atomic_store(&shared->done[place], true);
   while (!run_failed && run(place, function, nth, fault)) {
     atomic_store(&shared->fired[function], true);
-    nth += LANES;
+    nth += LANES * step;
   }
   if (inject_reallocs_failed != 0)
     atomic_store(&shared->realloc_failed, true);
@@ -947,10 +974,14 @@ static int work(const char *filter) {
   if (mkdtemp(files) == NULL)
     fail("no directory for files");
   snprintf(tokens_path, sizeof(tokens_path), "%s/tokens", files);
+  if (!tls_certs_open(&certs))
+    fail("no certificates");
+  run_visit(&scenarios[SCENARIOS - 1], 0, 0, 0); /* as warm_openssl */
   while ((job = atomic_fetch_add(&shared->next, 1)) < JOBS)
     run_job(job, filter);
   unlink(tokens_path);
   rmdir(files);
+  tls_certs_close(&certs);
   return 0;
 }
 

@@ -4,6 +4,7 @@
  * close_notify, fails once. Whatever comes of it ends one stream, with an error
  * that says so, and nothing is left; the next stream is as good as any.
  */
+#include "tls_certs.h"
 #include "tls_peer.h"
 
 #include <openssl/crypto.h>
@@ -91,12 +92,59 @@ TEST(contexts_are_made_or_not) {
   }
 }
 
+/* There are thousands of allocations: each of so many fails. */
+static unsigned stride(unsigned most) {
+  return getenv("RELAY_TEST_FULL") != NULL ? 1 : most;
+}
+
+/* The same for reading certificates: none changes what was there before. */
+static unsigned read_certificates(struct tls_context *context,
+                                  const struct tls_files *files) {
+  unsigned nth = 0;
+
+  do {
+    const SSL_CTX *before = context->certified;
+    char error[256];
+    int err;
+
+    nth += stride(19);
+    arm(nth);
+    err = relay__tls_context_certify(context, files, error, sizeof(error));
+    memory.inside = false;
+    if (err != 0)
+      CHECK(memory.fired && context->certified == before && error[0] != '\0');
+    if (!CHECK_INT(0, ERR_peek_error()))
+      fprintf(stderr, "allocation %u\n", nth);
+  } while (memory.fired && check_ok_);
+  return nth - 1;
+}
+
+TEST(certificates_are_read_or_not) {
+  struct tls_certs certs;
+  struct tls_files files = {certs.cert, certs.key, certs.cert};
+  struct tls_context *context;
+  char error[256];
+  long before;
+
+  CHECK(tls_certs_open(&certs));
+  CHECK_INT(0, relay__tls_context_new(&context, true));
+  CHECK_INT(0,
+            relay__tls_context_certify(context, &files, error, sizeof(error)));
+  read_certificates(context, &files);
+  before = memory.blocks;
+  CHECK(read_certificates(context, &files) > 100);
+  CHECK_INT(before, memory.blocks);
+  relay__tls_context_free(context);
+  tls_certs_close(&certs);
+}
+
 /* ---- streams ---------------------------------------------------------- */
 
 #define BYTES 40000
 
 struct side {
   struct rig *rig;
+  bool certified; /* by certificates, each its own */
   struct stream *stream;
   int status; /* of the handshake */
   size_t sent, received;
@@ -110,12 +158,37 @@ static void fail(struct side *side, int error) {
   side->stream = NULL;
 }
 
+static int look_at_peer(struct side *side) {
+  char name[TLS_NAME_MAX + 1], fingerprint[TLS_FINGERPRINT_SIZE];
+  int err = relay__tls_peer(side->stream, name, fingerprint);
+
+  if (err == 0) {
+    CHECK_STR("test", name);
+    CHECK_INT(TLS_FINGERPRINT_SIZE - 1, strlen(fingerprint));
+  }
+  return err;
+}
+
+static int connect_tls(struct side *side) {
+  if (side->certified)
+    return relay__tls_connect_named(side->stream, side->rig->client,
+                                    "localhost");
+  return relay__tls_connect(side->stream, side->rig->client, "t/test", rig_key);
+}
+
 static int shake(struct side *side) {
   side->status = relay__tls_handshake(side->stream);
   if (side->status == TLS_IDENTIFIED) {
-    relay__tls_settle(side->stream, rig_key);
-    side->status = relay__tls_handshake(side->stream);
+    int err = 0;
+
+    if (side->certified)
+      err = relay__tls_certify(side->stream, side->rig->server);
+    else
+      relay__tls_settle(side->stream, rig_key);
+    side->status = err != 0 ? err : relay__tls_handshake(side->stream);
   }
+  if (side->status == TLS_DONE && side->certified && side->stream->tls->settled)
+    return look_at_peer(side);
   return side->status < 0 ? side->status : 0;
 }
 
@@ -161,8 +234,7 @@ static void on_side(struct stream *stream, int events) {
 static void start(struct side *side, bool server) {
   struct rig *rig = side->rig;
   int err =
-      server ? relay__tls_accept(side->stream, rig->server)
-             : relay__tls_connect(side->stream, rig->client, "t/test", rig_key);
+      server ? relay__tls_accept(side->stream, rig->server) : connect_tls(side);
 
   relay__stream_own(side->stream, on_side, side);
   if (err == 0 && server)
@@ -177,8 +249,9 @@ static bool is_over(const struct side *side) {
   return side->stream == NULL || (side->ended && side->said);
 }
 
-static void run_streams(struct rig *rig, unsigned nth) {
-  struct side sides[2] = {{.rig = rig}, {.rig = rig}};
+static void run_streams(struct rig *rig, unsigned nth, bool certified) {
+  struct side sides[2] = {{.rig = rig, .certified = certified},
+                          {.rig = rig, .certified = certified}};
   struct peer middle = {0};
 
   rig_connect(rig, &middle, &sides[0].stream, 0);
@@ -204,28 +277,46 @@ static void run_streams(struct rig *rig, unsigned nth) {
             sides[1].error);
 }
 
-static unsigned run_all_streams(struct rig *rig) {
+static unsigned run_all_streams(struct rig *rig, bool certified) {
   unsigned nth = 0;
 
   do
-    run_streams(rig, ++nth);
+    run_streams(rig, nth += certified ? stride(7) : 1, certified);
   while (memory.fired && check_ok_);
   return nth - 1;
 }
 
-TEST(each_failure_ends_one_stream) {
+static void fail_each(bool certified) {
+  struct tls_certs certs;
+  struct tls_files files = {certs.cert, certs.key, certs.cert};
   struct rig rig;
+  char error[256];
   long before;
 
   rig_init(&rig, RELAY_MODE_SPLICE);
   rig.peers[0].closed = rig.peers[1].closed = true;
   CHECK_INT(0, relay__tls_context_new(&rig.client, false));
   CHECK_INT(0, relay__tls_context_new(&rig.server, true));
-  run_all_streams(&rig);
+  if (certified && CHECK(tls_certs_open(&certs))) {
+    CHECK_INT(0, relay__tls_context_certify(rig.client, &files, error,
+                                            sizeof(error)));
+    CHECK_INT(0, relay__tls_context_certify(rig.server, &files, error,
+                                            sizeof(error)));
+    tls_certs_close(&certs);
+  }
+  run_all_streams(&rig, certified);
   before = memory.blocks;
-  CHECK(run_all_streams(&rig) > 100);
+  CHECK(run_all_streams(&rig, certified) > 100);
   CHECK_INT(before, memory.blocks);
   rig_close(&rig);
+}
+
+TEST(each_failure_ends_one_stream) {
+  fail_each(false);
+}
+
+TEST(each_failure_ends_one_certified_stream) {
+  fail_each(true);
 }
 
 int main(void) {
@@ -233,6 +324,8 @@ int main(void) {
     return 1;
   signal(SIGPIPE, SIG_IGN);
   RUN(contexts_are_made_or_not);
+  RUN(certificates_are_read_or_not);
   RUN(each_failure_ends_one_stream);
+  RUN(each_failure_ends_one_certified_stream);
   return check_report();
 }

@@ -67,6 +67,8 @@ static int ask_as(struct host *h, const char *id, const char *words) {
   CHECK_INT(length, relay__wire_parse(&message, line, (size_t)length));
   connect_ends(ends);
   CHECK_INT(0, relay__stream_open(&stream, &h->relay->plane, ends[1]));
+  proof.claim = CLAIM_TOKEN;
+  proof.admitted = h->policy.auth != NULL; /* as it was asked before */
   snprintf(proof.token_id, sizeof proof.token_id, "%s", id != NULL ? id : "");
   relay__session_start(h->relay, stream, &message, "192.0.2.7:5",
                        id != NULL ? &proof : NULL);

@@ -160,7 +160,7 @@ static int give(lua_State *L, int err, const relay_verdict *verdict) {
   return 1;
 }
 
-/* (call, agent, id or nil) */
+/* (call, agent, id or nil, certificate or nil) */
 static int engine_auth(lua_State *L) {
   relay_verdict verdict = {.size = sizeof(verdict)};
   relay_credentials credentials = {.size = sizeof(credentials)};
@@ -169,6 +169,13 @@ static int engine_auth(lua_State *L) {
 
   engine_read_agent(L, 2, &agent, &texts);
   credentials.id = luaL_optstring(L, 3, NULL);
+  credentials.certificate = luaL_optstring(L, 4, NULL);
+  if (credentials.id != NULL)
+    credentials.kind = RELAY_CREDENTIAL_TOKEN;
+  else if (credentials.certificate != NULL)
+    credentials.kind = RELAY_CREDENTIAL_CERTIFICATE;
+  if (credentials.id == NULL)
+    credentials.id = credentials.certificate;
   return give(L,
               table()->auth(table()->data, (uint64_t)lua_tointeger(L, 1),
                             &agent, &credentials, &verdict),

@@ -130,7 +130,8 @@ end
 
 local asks = {
   auth = function(call, agent, cred)
-    return engine.auth(call, agent, cred and cred.id)
+    cred = cred or {}
+    return engine.auth(call, agent, cred.id, cred.certificate)
   end,
   allocate = function(call, agent, want)
     want = want or {}

@@ -288,8 +288,28 @@ end
 
 h.trust = trust
 
--- What a mode means: "tls" is tokens, for the programs.
+-- An authority, and a certificate of it for the relay. Made once, too.
+local function certify()
+  local directory = trust().directory
+  if not trusted.ca then
+    local certs = require("certs")
+    local authority = certs.authority(directory)
+    trusted.ca = authority.path
+    trusted.relay = authority:sign("relay", certs.NAMES)
+  end
+  return trusted
+end
+
+-- What a mode means: "tls" is tokens, for the programs; "certs" is tokens
+-- inside of TLS with the relay's certificate.
 local function add_mode(name, command, mode)
+  if mode == "certs" then
+    local made = certify()
+    local words = name == "relay" and { "--tls-cert", made.relay.cert,
+      "--tls-key", made.relay.key } or { "--tls-ca", made.ca }
+    table.move(words, 1, #words, #command + 1, command)
+    mode = "tls"
+  end
   if mode == "tls" and name == "relay" then
     table.insert(command, "--tokens")
     table.insert(command, trust().path)
@@ -319,11 +339,12 @@ local function start_program(name, fixed, options)
   add_mode(name, command, options.mode or h.current_mode or h.mode)
   command.expect = options.expect or 0
   command.name = options.name or name
-  return h.start(command)
+  return h.start(options.inside and options.inside:inside(command) or command)
 end
 
 -- start_relay{ARGUMENT, …, port=0, mode=, env=, nofile=, user=, …}: once it
--- listens, with `host` and `port`. `wait=false` does not wait.
+-- listens, with `host` and `port`. `wait=false` does not wait; `inside` is the
+-- namespace (netns.lua) that it is to run in.
 function h.start_relay(options)
   options = options or {}
   local relay = start_program("relay", { options.port or 0 }, options)

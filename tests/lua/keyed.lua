@@ -15,6 +15,17 @@ function keyed.hmac(key, text)
     "hexkey:" .. key, "-in", file, "HMAC" }):match("%x+"):lower()
 end
 
+-- A tokens file with these ids; it and their tokens, by id. What else there is
+-- goes to `relay token new`.
+function keyed.make_tokens(ids, ...)
+  local file, tokens = h.tmpdir() .. "/tokens", {}
+  for _, id in ipairs(ids) do
+    tokens[id] = h.output_of({ h.program("relay"), "token", "new", id,
+      "--tokens", file, ... }):match("%S+")
+  end
+  return file, tokens
+end
+
 -- The key of a token as a tokens file has it.
 function keyed.key_of(file, id)
   return (("\n" .. h.read_file(file)):match("\n" .. id .. " key=(%x+)"))
@@ -52,6 +63,16 @@ function keyed.connect(relay, identity, key)
   return setmetatable({ process = process, relay = relay }, Connection)
 end
 
+-- One to a relay that shows its certificate; with what else s_client is told.
+function keyed.certified(relay, ca, ...)
+  h.need("openssl")
+  local process = h.start({ "openssl", "s_client", "-connect",
+    "127.0.0.1:" .. relay.port, "-tls1_3", "-CAfile", ca,
+    "-verify_return_error", "-ign_eof", "-keymatexport",
+    "EXPORTER-relay/1 data", "-keymatexportlen", "32", stdin = "pipe", ... })
+  return setmetatable({ process = process, relay = relay }, Connection)
+end
+
 -- The handshake went well: what both ends have in common now.
 function Connection:prove()
   self.key = self.process:wait_line("Keying material: (%x+)"):lower()
@@ -83,17 +104,20 @@ function Connection:hear()
   return message
 end
 
--- A control connection, with its OK.
-function keyed.agent(relay, id, key, words)
-  local agent = keyed.connect(relay, "t/" .. id, key):prove()
-  agent:say("RELAY/1 LISTEN host=localhost%s", words and " " .. words or "")
-  agent.ok = agent:hear()
-  if agent.ok.verb ~= "OK" then
-    error("no OK: " .. (agent.ok.reason or agent.ok.verb), 2)
+-- Becomes a control connection, with its OK.
+function Connection:listen(words)
+  self:say("RELAY/1 LISTEN host=localhost%s", words and " " .. words or "")
+  self.ok = self:hear()
+  if self.ok.verb ~= "OK" then
+    error("no OK: " .. (self.ok.reason or self.ok.verb), 2)
   end
-  agent.session = agent.ok.session
-  agent.port = math.tointeger(agent.ok.port)
-  return agent
+  self.session = self.ok.session
+  self.port = math.tointeger(self.ok.port)
+  return self
+end
+
+function keyed.agent(relay, id, key, words)
+  return keyed.connect(relay, "t/" .. id, key):prove():listen(words)
 end
 
 -- A data connection that says it is `identity`, with what follows from the key

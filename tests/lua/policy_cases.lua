@@ -98,6 +98,8 @@ local VERDICTS = {
   { "auth", "relay.sleep(60) return true", late },
   { "auth", "return cred.id == 'me', cred.id",
     { allow = true, name = "me" } },
+  { "auth", "return cred.kind == 'token', cred.certificate",
+    { allow = true, name = "box" } },
   { "auth", "agent:close('shut') return true",
     { deny = true, reason = "shut" } },
   { "auth", "relay.sleep(1) agent:close() relay.sleep(1) return true",
@@ -220,7 +222,7 @@ local VERDICTS = {
 
 local function call_with_all(T, w, hook, agents)
   if hook == "auth" then
-    return w.call("auth", agents[1], { id = "me" })
+    return w.call("auth", agents[1], { id = "me", certificate = "box" })
   elseif hook == "allocate" then
     return w.call("allocate", agents[1], { port = 8123, host = "dialed" })
   elseif hook == "visitor" then

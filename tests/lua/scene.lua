@@ -118,7 +118,8 @@ function Scene:leave()
 end
 
 -- Adds test(scene, variant) to a set of tests, for each mode, without a pool
--- and with one. `options` as scene.open takes them, and `pools`, `variants`.
+-- and with one. `options` as scene.open takes them, and `pools`, `variants`,
+-- `modes`.
 function scene.each(tests, name, options, test)
   for _, pool in ipairs(options.pools or { 0, 2 }) do
     for _, variant in ipairs(options.variants or { false }) do
@@ -129,7 +130,7 @@ function scene.each(tests, name, options, test)
           listen = options.listen }))
         test(s, variant)
         s:leave()
-      end)
+      end, options.modes)
     end
   end
 end

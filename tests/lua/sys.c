@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * sys: what the Lua tests need of the system, each call with a time-out.
- * Here: clock, watchdog, /proc and small things. Sockets, processes and the
- * pump, which moves patterned bytes over many sockets, have their own files.
+ * Here: clock, watchdog, /proc and small things. Sockets, processes, TLS and
+ * the pump, which moves patterned bytes over many sockets, have their own
+ * files.
  */
 #include "sys.h"
 
@@ -425,5 +426,7 @@ __attribute__((visibility("default"))) int luaopen_sys(lua_State *L) {
   sys_open_socket(L);
   sys_open_process(L);
   sys_open_pump(L);
+  sys_open_tls(L);
+  sys_open_netns(L);
   return 1;
 }

@@ -51,5 +51,7 @@ void sys_pattern(uint64_t seed, uint64_t offset, unsigned char *bytes,
 void sys_open_socket(lua_State *L); /* adds to the module on the stack top */
 void sys_open_process(lua_State *L);
 void sys_open_pump(lua_State *L);
+void sys_open_tls(lua_State *L);
+void sys_open_netns(lua_State *L);
 
 #endif

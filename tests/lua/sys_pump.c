@@ -212,6 +212,7 @@ static void read_end(lua_State *L, struct end *end, lua_Integer number) {
   end->send_seed = (uint64_t)sys_field_integer(L, table, "send_seed", number);
   end->recv_seed = (uint64_t)sys_field_integer(L, table, "recv_seed", number);
   end->sent = (uint64_t)sys_field_integer(L, table, "send_from", 0);
+  end->received = (uint64_t)sys_field_integer(L, table, "recv_from", 0);
   end->chunk = (size_t)sys_field_integer(L, table, "chunk", BLOCK_BYTES);
   end->fin = sys_field_bool(L, table, "fin");
   end->eof = sys_field_bool(L, table, "eof");
@@ -267,12 +268,13 @@ static void push_result(lua_State *L, const struct pump *pump, double began) {
 
 /*
  * pump{ {SOCKET, send = COUNT, send_seed =, send_from =, chunk =, fin = BOOL,
- *                recv = COUNT | "any", recv_seed =, eof = BOOL}, …,
+ *                recv = COUNT | "any", recv_seed =, recv_from =,
+ *                eof = BOOL}, …,
  *       timeout = SECONDS }
  *
- * A seed is the entry's number where none is given; send_from counts what was
- * sent before, by an earlier pump. Returns totals (sent,
- * received, failed, seconds), each end by its number ({sent, received,
+ * A seed is the entry's number where none is given; send_from and recv_from
+ * count what was sent and received before, by an earlier pump. Returns totals
+ * (sent, received, failed, seconds), each end by its number ({sent, received,
  * failure}), and of the first one that failed: failure, index, at. A failure
  * is "mismatch", "extra", "eof" (too early), "reset", "timeout" or an error's
  * name.

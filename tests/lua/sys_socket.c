@@ -2,7 +2,8 @@
 /*
  * Stream sockets for tests: TCP over IPv4 and IPv6, and Unix. They never block
  * by themselves; each call waits for at most its time-out. The three ends a
- * connection can take are told apart: "eof", "reset", "timeout".
+ * connection can take are told apart: "eof", "reset", "timeout". A reset that
+ * sending was told is told to reading as well.
  */
 #include "sys.h"
 
@@ -29,20 +30,34 @@ union address {
   struct sockaddr_storage storage;
 };
 
-int sys_socket_fd(lua_State *L, int index) {
-  int *fd = luaL_checkudata(L, index, SYS_SOCKET);
+struct socket {
+  int fd;
+  bool reset; /* who sent was told: the kernel tells it once */
+};
 
-  if (*fd < 0)
+int sys_socket_fd(lua_State *L, int index) {
+  const struct socket *self = luaL_checkudata(L, index, SYS_SOCKET);
+
+  if (self->fd < 0)
     luaL_argerror(L, index, "the socket is closed");
-  return *fd;
+  return self->fd;
 }
 
 static int *push_socket(lua_State *L) {
-  int *fd = lua_newuserdatauv(L, sizeof *fd, 0);
+  struct socket *self = lua_newuserdatauv(L, sizeof *self, 0);
 
-  *fd = -1;
+  *self = (struct socket){.fd = -1};
   luaL_setmetatable(L, SYS_SOCKET);
-  return fd;
+  return &self->fd;
+}
+
+/* Sending, at index 1, has failed. */
+static int fail_send(lua_State *L, int error) {
+  struct socket *self = luaL_checkudata(L, 1, SYS_SOCKET);
+
+  if (error == ECONNRESET || error == EPIPE)
+    self->reset = true;
+  return sys_fail(L, error);
 }
 
 /* ---- options --------------------------------------------------------------
@@ -377,7 +392,7 @@ static int send_all(lua_State *L) {
     lua_pushboolean(L, 1);
     return 1;
   }
-  sys_fail(L, error);
+  fail_send(L, error);
   lua_pushinteger(L, (lua_Integer)sent);
   return 3;
 }
@@ -389,7 +404,7 @@ static int try_send(lua_State *L) {
   ssize_t sent = send(sys_socket_fd(L, 1), bytes, count, MSG_NOSIGNAL);
 
   if (sent < 0 && errno != EAGAIN)
-    return sys_fail(L, errno);
+    return fail_send(L, errno);
   lua_pushinteger(L, sent < 0 ? 0 : sent);
   return 1;
 }
@@ -397,11 +412,18 @@ static int try_send(lua_State *L) {
 /* ---- receiving ------------------------------------------------------------
  */
 
-/* > 0 bytes; 0 at the end; -1 with errno, 0 when the time is over. */
+/* From the socket at index 1: > 0 bytes; 0 at the end; -1 with errno, 0 when
+   the time is over. */
 static ssize_t receive(lua_State *L, int fd, void *bytes, size_t size,
                        int flags, double deadline) {
+  const struct socket *self = luaL_checkudata(L, 1, SYS_SOCKET);
+
   for (;;) {
     ssize_t count = recv(fd, bytes, size, flags);
+    if (count == 0 && self->reset) {
+      errno = ECONNRESET;
+      return -1;
+    }
     if (count >= 0)
       return count;
     if (errno == EINTR)

@@ -35,6 +35,15 @@ function T.test_usage()
   lu.assertStrContains(result.stderr, "bench/run hooks [quick |")
 end
 
+function T.test_refusals()
+  if h.sanitized then
+    h.skip("it measures a release build")
+  end
+  local out = h.output_of({ h.source .. "bench/run", "refusals", "20" })
+  local _, count = out:gsub("\n  [%l, ]+ +[%d.]+ us +[%d.]+ us +[-+]", "")
+  lu.assertEquals(count, 15, out)
+end
+
 function T.test_hooks()
   if h.sanitized then
     h.skip("it measures a release build")
@@ -47,6 +56,16 @@ function T.test_hooks()
   lu.assertStrMatches(out, ".*visitors waiting in visitor +p50 .*")
   -- allocate, visitor, open, close, agent_gone
   lu.assertStrContains(out, "of one visitor: 5 calls of hooks in all\n")
+end
+
+function T.test_matrix()
+  if h.sanitized then
+    h.skip("it measures a release build")
+  end
+  local out = h.output_of({ h.source .. "bench/run", "matrix", "4", "31" })
+  lu.assertStrMatches(out, "row .*" ..
+    "\n  4  reset, [^\n]*: p99 +[%d.]+ +[%d.]+ ms +[%d.]+  < 100 ms" ..
+    "\n 31  a freed port, [^\n]* +[%d.]+ +%- ms .*")
 end
 
 -- ---- this relay beside others -----------------------------------------------

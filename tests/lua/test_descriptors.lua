@@ -154,9 +154,17 @@ local function short_of(call, switch)
       ":verify_asan_link_order=0" } }
 end
 
+-- The same for a relay, which has to be let at the file.
+local function short_relay(call, switch)
+  local options = short_of(call, switch)
+  table.insert(options, "--allow")
+  table.insert(options, "write=" .. switch:match("^(.*)/"))
+  return options
+end
+
 function T.test_accept_that_fails_drops_nobody()
   local switch = h.tmpdir() .. "/switch"
-  local relay = h.start_relay(short_of("accept4", switch))
+  local relay = h.start_relay(short_relay("accept4", switch))
   local agent = h.start_echoserver(relay, { "--pool", 0 })
   local sockets = scene.sockets(relay)
   local live = h.connect(agent)
@@ -192,7 +200,7 @@ end
 -- Agents wait as visitors do, and those that have come do not notice.
 function T.test_an_agent_waits_while_accept_fails()
   local switch = h.tmpdir() .. "/switch"
-  local relay = h.start_relay(short_of("accept4", switch))
+  local relay = h.start_relay(short_relay("accept4", switch))
   h.write_file(switch, "")
   local agent = h.start_echoserver(relay, { wait = false })
   relay:wait_log("cannot accept, connections wait")
@@ -212,7 +220,7 @@ end
 -- are pipes again, the next connections are spliced.
 function T.test_without_pipes_bytes_are_copied()
   local switch = h.tmpdir() .. "/switch"
-  local relay = h.start_relay(short_of("pipe2", switch))
+  local relay = h.start_relay(short_relay("pipe2", switch))
   local listener = sys.listen()
   local agent = h.start_expose(relay, listener, short_of("pipe2", switch))
   local before = { pipes(relay), pipes(agent) }

@@ -18,7 +18,8 @@ local T = { limit = 120, limits = { test_example_session = 300 } }
 
 local DOCUMENTS = { "README.md", "CHANGELOG.md", "docs/api.md",
                     "docs/embedding.md", "docs/internals.md",
-                    "docs/protocol.md", "docs/scripting.md" }
+                    "docs/operations.md", "docs/protocol.md",
+                    "docs/scripting.md", "docs/security.md" }
 
 local function document(name)
   return h.read_file(h.source .. name)

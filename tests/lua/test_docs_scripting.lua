@@ -4,6 +4,7 @@
 -- of policies in it and in docs/api.md. How fences are marked: see pages.lua.
 
 local lu = require("luaunit")
+local certs = require("certs")
 local h = require("harness")
 local pages = require("pages")
 local policy = require("policy")
@@ -118,8 +119,11 @@ end
 function T.test_parts()
   local tokens = h.write_file(h.tmpdir() .. "/tokens", "")
   h.output_of({ "chmod", "600", tokens })
+  local own = certs.authority()
+  local files = { tokens = tokens, ["cert.pem"] = own.path,
+    ["key.pem"] = own.key, ["agents.pem"] = own.path }
   for _, one in ipairs(pages.each_fence("part")) do
-    local text = one.text:gsub("/etc/relay/tokens", tokens)
+    local text = one.text:gsub("/etc/relay/([%l.]+)", files)
     assert_check("return {\n" .. text .. "}", one.where)
   end
 end
@@ -235,7 +239,8 @@ function T.test_every_option_has_an_entry()
   for name in help:gmatch("\n  %-%-([%l-]+)") do
     wanted[name:gsub("-", "_")] = true
   end
-  for _, name in ipairs({ "script", "check", "unsafe", "help", "version" }) do
+  for _, name in ipairs({ "script", "check", "unsafe", "user", "print_sandbox",
+      "help", "version" }) do
     wanted[name] = nil
   end
   for name in text:gmatch("\n### option ([%l_]+)\n") do

@@ -336,8 +336,7 @@ function T.test_one_event_is_one_line_of_text()
   lu.assertEquals(events["visitor rejected by its agent"], 1)
   lu.assertEquals(events["agent gone"], 1)
   lu.assertEquals(events["agent refused"], 1)
-  lu.assertEquals(events["connection refused"], 3)
-  lu.assertEquals(events["data connection refused"], 1)
+  lu.assertEquals(events["connection refused"], 5)
   lu.assertNil(events.forged)
   -- What was said is there, escaped.
   lu.assertStrContains(log, [[reason="x\r\n2026-01-01T00:00:00.000Z info ]] ..

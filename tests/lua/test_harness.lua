@@ -47,6 +47,20 @@ function T.test_reset_and_timeout_are_told_apart()
   lu.assertEquals(select(2, left:send("x")), "reset")
 end
 
+-- Told to who sends, it is told to who reads after that too.
+function T.test_a_reset_is_told_more_than_once()
+  for _, name in ipairs({ "send", "try_send" }) do
+    local left, right = sockets()
+    right:send("abc")
+    lu.assertEquals(left:recv_exact(3), "abc")
+    right:reset()
+    lu.assertEquals({ left[name](left, "x") }, name == "send" and
+      { nil, "reset", 0 } or { nil, "reset" })
+    lu.assertEquals({ left:recv() }, { nil, "reset" })
+    lu.assertEquals({ left:recv_all() }, { "", "reset" })
+  end
+end
+
 function T.test_refused_and_unreachable()
   local listener = sys.listen()
   local port = listener:port()

@@ -113,6 +113,7 @@ end
 function T.test_options_for_the_command_line_alone()
   for _, option in ipairs({ "check = true", "unsafe = false",
                             "script = 'x.lua'", "help = true",
+                            "user = 'nobody'",
                             "version = true" }) do
     local result = check("return { options = { " .. option .. " } }")
     lu.assertEquals({ result.status, result.stdout }, { 1, "" })

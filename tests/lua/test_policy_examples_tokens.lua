@@ -7,6 +7,7 @@ local example = require("example")
 local h = require("harness")
 local policy = require("policy")
 local real = require("real")
+local secured = require("secured")
 
 local T = { limit = 60 }
 
@@ -89,6 +90,59 @@ function T.test_redis_auth()
   redis_cli(redis, "del", "relay:key:office")
   refused(relay, office, "--name", "late")
   lu.assertEquals(policy.ask(agent, "stays"), "stays")
+end
+
+-- A hundred handshakes at once, all of them waiting for Redis but for those
+-- without a token: of the four kinds one gets in, and does so whole.
+function T.test_redis_auth_among_a_hundred()
+  local redis = real.start_redis()
+  local file, tokens = secured.tokens({ "office" })
+  redis_cli(redis, "set", "relay:key:office", secured.hex(tokens.office.key))
+  local relay = example.relay("redis_auth", { "--penalties", "off", change = {
+    ["port = 6379"] = "port = " .. redis.port } })
+  lu.assertEquals(h.read_file(file):match("office key=(%x+)"),
+    secured.hex(tokens.office.key))
+  local inside = enter(relay, tokens.office.token)
+  local live = example.visit(inside)
+  redis_cli(redis, "client", "pause", "700")
+  local kinds = {
+    { "t/office", tokens.office.key }, { "t/office", ("\1"):rep(32) },
+    { "t/nobody", tokens.office.key }, {},
+  }
+  local tries = {}
+  for i = 1, 100 do
+    local kind = kinds[1 + i % 4]
+    tries[i] = secured.connect(relay, kind[1], kind[2])
+    tries[i].kind = kind
+    tries[i]:send(kind[1] and tries[i].tls:shake() or "RELAY/1 LISTEN\n")
+  end
+  for i = 1, 20 do -- meanwhile nobody who is in waits
+    live:send("still")
+    lu.assertEquals(live:recv_exact(5), "still", i)
+  end
+  lu.assertEquals(policy.count(relay, "address established"), 1)
+  local let_in = 0
+  for i, try in ipairs(tries) do
+    if try.kind == kinds[1] then
+      local out, how = try.tls:shake(try:recv())
+      lu.assertEquals(how, "open")
+      try:send(out)
+      try:say("RELAY/1 LISTEN name=n%d", i)
+      lu.assertEquals(try:hear().verb, "OK")
+      let_in = let_in + 1
+    elseif try.kind[1] then
+      lu.assertNotEquals(try:shake(), "open")
+    else
+      lu.assertStrContains((try.socket:recv_all()), "ERR code=denied final=yes")
+    end
+  end
+  lu.assertEquals(let_in, 25)
+  lu.assertEquals(policy.count(relay, "address established"), 26)
+  lu.assertEquals(policy.count(relay, "policy hook failed"), 0)
+  for _, try in ipairs(tries) do
+    try:close()
+  end
+  live:close()
 end
 
 return T

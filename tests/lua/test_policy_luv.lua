@@ -345,7 +345,7 @@ end
 -- What a thread is busy with cannot be taken back: that policy ends later, and
 -- nobody waits for it.
 function T.test_reload_with_a_request_under_way()
-  local relay = policy.relay("return {}")
+  local relay = policy.relay("return {}", { "--allow", "connect,files" })
   local fifo = h.tmpdir() .. "/fifo"
   h.output_of({ "mkfifo", fifo })
   policy.reload(relay, ([[local uv = require "luv"

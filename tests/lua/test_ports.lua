@@ -5,6 +5,7 @@
 
 local lu = require("luaunit")
 local h = require("harness")
+local keyed = require("keyed")
 local typed = require("typed")
 local sys = h.sys
 
@@ -178,6 +179,53 @@ function T.test_no_privileged_port_and_nobody_elses()
   local other = sys.listen({ host = "::" })
   lu.assertEquals(refused(relay, "port=" .. other:port()).code, "port-taken")
   other:close()
+end
+
+-- What is asked for by name is refused by name, to the programs too.
+function T.test_programs_are_refused_what_is_not_theirs()
+  local file, tokens = keyed.make_tokens({ "alice", "bob" })
+  local low = free_range(4)
+  h.write_file(file, (h.read_file(file):gsub("(bob [^\n]*)\n",
+    ("%%1 ports=%d-%d\n"):format(low + 1, low + 2))))
+  local relay = h.start_relay({ "--tokens", file })
+  local function enter(id, port, once)
+    return h.start_echoserver(relay, { "--port", port, "--name", "at" .. port,
+      once, wait = not once, expect = once and 1,
+      env = { RELAY_TOKEN = tokens[id] } })
+  end
+  local hers = enter("alice", low + 1)
+  local his = enter("bob", low + 2)
+  lu.assertEquals({ hers.port, his.port }, { low + 1, low + 2 })
+  for port, why in pairs({ [22] = "port not allowed",
+      [low + 3] = "port not allowed", [low + 1] = "port is taken",
+      [relay.port] = "port not allowed" }) do
+    local once = enter("bob", port, "--once")
+    lu.assertEquals({ once:wait() }, { "exit", 1 })
+    lu.assertStrContains(once:log(), why)
+  end
+  h.echo(hers, 1000)
+  h.echo(his, 1000)
+end
+
+-- One who takes all there are gets what one owner may have, and nobody else
+-- goes without.
+function T.test_an_owner_of_ten_thousand_ports()
+  local count = os.getenv("RELAY_TEST_FULL") == "1" and 10000 or 1000
+  local relay = h.start_relay()
+  local granted, codes = 0, {}
+  for _ = 1, count do
+    local agent = typed.agent(relay, { either = true })
+    if agent.ok then
+      granted = granted + 1
+    else
+      codes[agent.err.code] = (codes[agent.err.code] or 0) + 1
+      agent:close()
+    end
+  end
+  lu.assertEquals({ granted, codes }, { 256, { quota = count - 256 } })
+  local other = typed.agent(relay, { from = "127.0.0.2" })
+  local visitor, data = other:join()
+  h.exchange(visitor, data, 1000)
 end
 
 -- An agent that was lost keeps its port, and nobody gets it meanwhile.

@@ -216,7 +216,7 @@ function T.test_addresses_are_shown_as_they_are()
 end
 
 function T.test_a_word_on_being_open()
-  local relay = h.start_relay()
+  local relay = h.start_relay({ "--log-level", "warn" })
   relay:wait_log("^[%d-]+T[%d:.]+Z warn open to anyone reason=\"no tokens " ..
     "are configured\"\n$")
 end

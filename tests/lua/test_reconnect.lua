@@ -189,6 +189,21 @@ each_end(function(cut, pool, name)
   way:close()
 end)
 
+-- ---- a stall ----------------------------------------------------------------
+
+-- After a stall of the relay itself its clock says that nobody was heard.
+function T.test_a_relay_that_stood_still_loses_nobody()
+  local relay = h.start_relay({ "--heartbeat", "1s", "--dead", "1500ms" })
+  local echo = h.start_echoserver(relay)
+  relay:kill("STOP")
+  sys.sleep(3)
+  relay:kill("CONT")
+  h.echo(echo, 1000)
+  sys.sleep(1.5) -- a heartbeat later
+  h.echo(echo, 1000)
+  lu.assertNotStrContains(relay:log(), "agent gone")
+end
+
 -- ---- a service that is down -------------------------------------------------
 
 -- However long anything else may take: nothing but REJECT ends it so soon.

@@ -14,6 +14,7 @@ local T = { limit = 60, tearDown = typed.close_all }
 
 local function start(directory, options)
   options = options or {}
+  options.port = options.port or real.free_port()
   table.insert(options, "--state")
   table.insert(options, directory)
   return h.start_relay(options)
@@ -43,11 +44,6 @@ end
 
 local function with_ticket(relay, ticket)
   return typed.agent(relay, { words = "resume=" .. ticket })
-end
-
--- A text as a pattern that matches it and nothing else.
-local function plain(text)
-  return (text:gsub("%p", "%%%0"))
 end
 
 -- ---- a relay ----------------------------------------------------------------
@@ -126,28 +122,6 @@ function T.test_a_port_that_was_taken_meanwhile()
   thief:close()
 end
 
-function T.test_files_that_are_none()
-  local directory = h.tmpdir()
-  local relay = start(directory)
-  local agent = h.start_echoserver(relay)
-  relay:kill("KILL")
-  relay:wait()
-  local name = directory .. "/lease-" .. ("0"):rep(31)
-  h.write_file(name .. "1", "")
-  h.write_file(name .. "2", "OK host=x port=0 resume=x owner=x at=::\n")
-  h.write_file(name .. "3", ("x"):rep(5000))
-  h.write_file(name .. "4", "OK host=x port=9 resume=" .. ("x"):rep(99) ..
-    " owner=x at=::\n")
-  h.write_file(directory .. "/else", "not ours")
-  relay = again(relay, directory)
-  for i = 1, 4 do
-    relay:wait_log("lease not restored file=lease%-0+" .. i ..
-      ' reason="not a line of the relay protocol"')
-  end
-  assert_echo(agent.port, "all the same")
-  lu.assertEquals(#kept(directory), 6)
-end
-
 function T.test_one_relay_a_directory()
   local directory = h.tmpdir()
   start(directory)
@@ -164,16 +138,6 @@ function T.test_no_directory()
   local result = h.run({ h.program("relay"), "0", "--state", file })
   lu.assertEquals(result.status, 1)
   lu.assertStrContains(result.stderr, 'reason="not a directory"')
-end
-
--- An address is worth more than its file.
-function T.test_what_cannot_be_kept_is_given_all_the_same()
-  local directory = h.tmpdir() .. "/gone"
-  local relay = start(directory)
-  assert(os.remove(directory))
-  local agent = h.start_echoserver(relay)
-  relay:wait_log("lease not kept file=" .. plain(directory))
-  assert_echo(agent.port, "hello")
 end
 
 -- Several agents behind a port that policy declares, and it at once again.
@@ -216,31 +180,6 @@ function T.test_an_agent_with_state()
     agent = fresh
   end
   lu.assertEquals(policy.count(relay, "address established"), 1)
-end
-
-function T.test_a_ticket_that_is_void()
-  local relay = h.start_relay()
-  for _, text in ipairs({ "", "\n", "nonsense", ("x"):rep(3000),
-                          "with blanks = and more\n", "\255\0\1\n" }) do
-    local file = h.write_file(h.tmpdir() .. "/ticket", text)
-    local agent = h.start_echoserver(relay, { "--state", file })
-    assert_echo(agent.port, "hello")
-    lu.assertEquals(#h.read_file(file), 33)
-    agent:stop()
-  end
-end
-
-function T.test_a_ticket_that_cannot_be_kept()
-  local relay = h.start_relay()
-  local agent = h.start_echoserver(relay, { "--state",
-    h.tmpdir() .. "/no/such/folder" })
-  agent:wait_log("ticket not kept file=[^\n]*/no/such/folder " ..
-    'reason="no such file or directory"')
-  assert_echo(agent.port, "hello")
-  local result = h.run({ h.program("echoserver"), "localhost", "1", "--state",
-    "/" })
-  lu.assertEquals({ result.status, result.stderr },
-    { 1, "echoserver: /: illegal operation on a directory\n" })
 end
 
 return T

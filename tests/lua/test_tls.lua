@@ -6,7 +6,6 @@
 local lu = require("luaunit")
 local h = require("harness")
 local keyed = require("keyed")
-local policy = require("policy")
 local scene = require("scene")
 local tap = require("tap")
 local typed = require("typed")
@@ -14,15 +13,7 @@ local sys = h.sys
 
 local T = { limit = 60, tearDown = typed.close_all }
 
--- A tokens file with these ids; it and their tokens, by id.
-local function make_tokens(ids, ...)
-  local file, tokens = h.tmpdir() .. "/tokens", {}
-  for _, id in ipairs(ids) do
-    tokens[id] = h.output_of({ h.program("relay"), "token", "new", id,
-      "--tokens", file, ... }):match("%S+")
-  end
-  return file, tokens
-end
+local make_tokens = keyed.make_tokens
 
 local function secret_of(token)
   return token:match("%.(.*)$")
@@ -172,51 +163,6 @@ function T.test_plain_data_has_to_be_granted()
 end
 
 -- ---- refusals ---------------------------------------------------------------
-
--- An agent with this token, seen through a tap: what it was answered, its
--- status and its words.
-local function refusal(relay, token)
-  local wire = tap.open(relay)
-  local agent = h.start_echoserver(wire:port(), { wait = false, expect = 1,
-    env = { RELAY_TOKEN = token } })
-  wire:turn_until("it gives up", function()
-    return not agent:running()
-  end)
-  local answer = wire.answers[1]
-  lu.assertEquals(#wire.answers, 1)
-  lu.assertEquals({ agent:wait() }, { "exit", 1 })
-  wire:close()
-  return answer, (agent:log():gsub("localhost:%d+", "RELAY"))
-end
-
-function T.test_every_refusal_is_the_same()
-  local file, tokens = make_tokens({ "alice", "revoked" })
-  h.output_of({ h.program("relay"), "token", "revoke", "revoked", "--tokens",
-    file })
-  h.write_file(file, h.read_file(file) .. "expired key=" ..
-    keyed.key_of(file, "alice") .. " expires=2020-01-01T00:00:00Z\n")
-  local relay = h.start_relay({ "--tokens", file, "--penalties", "off" })
-  local secret = secret_of(tokens.alice)
-  local answer, words = refusal(relay, "alice." .. secret_of(tokens.revoked))
-  lu.assertStrContains(words,
-    "RELAY: relay refused: the token was not accepted")
-  lu.assertEquals(answer:byte(1), 0x15) -- an alert, and nothing before it
-  for _, other in ipairs({ tokens.revoked, "nobody." .. secret,
-                           "expired." .. secret, "a." .. secret }) do
-    lu.assertEquals({ refusal(relay, other) }, { answer, words })
-  end
-  for _, reason in ipairs({ "wrong key", "token is revoked", "unknown token",
-                            "token has expired" }) do
-    relay:wait_log(('connection refused from=%%S+ reason="%s"'):format(reason))
-  end
-  -- A policy's no is no other.
-  for _, says in ipairs({ "false, 'we know you'", "nil", "error('oh')" }) do
-    local script = policy.write(("return { auth = function() " ..
-      "return %s end }"):format(says))
-    local strict = h.start_relay({ "--tokens", file, "--script", script })
-    lu.assertEquals({ refusal(strict, tokens.alice) }, { answer, words })
-  end
-end
 
 function T.test_tls_to_a_plain_port()
   local _, tokens = make_tokens({ "alice" })

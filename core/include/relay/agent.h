@@ -102,12 +102,25 @@ typedef struct relay_agent_options {
      whoever has it can take the address. */
   void (*on_ticket)(void *data, relay_agent *agent, const char *ticket);
 
-  /* A token of the relay's, `id.secret`; copied, and not kept. With one, all is
-     TLS, the relay has to prove that it knows the token, too, and one that does
-     not gets nothing. NULL: none. */
+  /* A token of the relay's, `id.secret`; copied. With one, all is TLS, the
+     relay has to prove that it knows the token, too, and one that does not gets
+     nothing. NULL: none. */
   const char *token;
   int plain; /* with a token: visitors' bytes need not be encrypted, if the
                 relay agrees */
+
+  /* The relay proves who it is by a certificate, not by a token; if there is a
+     token, it is told to nobody else. Each of the texts below means that, too.
+     Those are paths of PEM files, but for tls_name; copied. The files are read
+     at once, and again after a certificate was not believed. */
+  int tls;
+  const char *tls_ca;   /* authorities to believe, or the relay's certificate
+                           itself; NULL: those that the system believes */
+  const char *tls_name; /* name or address the certificate has to be for; NULL:
+                           `host` */
+  const char *tls_cert; /* our own, where the relay wants one; or NULL, and
+                           tls_key with it */
+  const char *tls_key;
 } relay_agent_options;
 
 typedef void (*relay_agent_close_fn)(void *data);
@@ -119,9 +132,11 @@ RELAY_API void relay_agent_options_init(relay_agent_options *options,
 
 /*
  * Makes an agent on `loop` and starts it. Everything in options is copied.
- * 0; UV_EINVAL when host, port or on_visitor are missing or `token` is none;
- * UV_ENOMEM, or what libuv says. An unreachable relay is no error here: it is
- * retried (or told by on_end with `once`).
+ * 0; UV_EINVAL when host, port, on_visitor or one of tls_cert and tls_key are
+ * missing or `token` is none; RELAY_ECERT for files that cannot be used, with a
+ * log record that says why (as relay_tls_check does); UV_ENOMEM, or what libuv
+ * says. An unreachable relay is no error here: it is retried (or told by on_end
+ * with `once`).
  */
 RELAY_API int relay_agent_new(relay_agent **agent, struct uv_loop_s *loop,
                               const relay_agent_options *options);

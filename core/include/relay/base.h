@@ -57,7 +57,8 @@ struct sockaddr;
   X(-20016, EHOOK, "hook", "a policy hook failed or took too long")            \
   X(-20017, ESTATE, "state", "the state directory cannot be used")             \
   X(-20018, ETLS, "tls", "no proper TLS")                                      \
-  X(-20019, EKEY, "key", "the key was not accepted")
+  X(-20019, EKEY, "key", "the key was not accepted")                           \
+  X(-20020, ECERT, "certificate", "the certificate was not accepted")
 
 enum {
 #define RELAY_ERROR_ENUM(number, name, code, text) RELAY_##name = number,
@@ -73,6 +74,17 @@ RELAY_API const char *relay_strerror(int error);
 /* The word that stands for an error on the wire and in logs ("port-taken",
    "ECONNRESET"). Static. */
 RELAY_API const char *relay_error_name(int error);
+
+/*
+ * Looks whether these PEM files can be used for TLS, as relay_new and
+ * relay_agent_new read them: a certificate, with those that lead from it to its
+ * authority behind it, its key, and the certificates of authorities. Any of
+ * them may be NULL, the first two together. Reads files, and so blocks. 0; or
+ * RELAY_ECERT or UV_ENOMEM, with one line in `error` that names the file and
+ * the reason.
+ */
+RELAY_API int relay_tls_check(const char *cert, const char *key, const char *ca,
+                              char *error, size_t size);
 
 /* The library's version, which may be newer than the header's. Static. */
 RELAY_API const char *relay_version(void);

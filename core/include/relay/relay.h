@@ -38,7 +38,8 @@ typedef struct relay_agent_info {
   unsigned conns;    /* visitors admitted and not yet closed */
   uint64_t since_ms; /* age of the control connection */
   const char *owner; /* whose key it has proven, as `auth` calls it, or the id
-                        of its token; "" without */
+                        of its token, or the name in its certificate; "" without
+                        any */
 } relay_agent_info;
 
 typedef struct relay_conn_info {
@@ -55,12 +56,26 @@ typedef struct relay_conn_info {
   const char *why; /* the words relay_close_conn was given; NULL: none */
 } relay_conn_info;
 
-/* What an agent presents. `id` is NULL for an agent without credentials. Of the
-   others nothing is proven yet: anybody can say any id. */
+/* What an agent presents. */
+typedef enum relay_credential_kind {
+  RELAY_CREDENTIAL_NONE,
+  RELAY_CREDENTIAL_TOKEN,      /* nothing is proven: anybody can say any id */
+  RELAY_CREDENTIAL_CERTIFICATE /* proven: it was verified */
+} relay_credential_kind;
+
 typedef struct relay_credentials {
   size_t size;
-  const char *id;
-  int known; /* the tokens file has a good token with this id */
+  const char *id; /* of the token, or else what the certificate calls it; NULL:
+                     neither */
+  int known; /* without the policy it would be let in: the tokens file has a
+                good token with this id; or there is no such file, and the
+                certificate is enough */
+  relay_credential_kind kind; /* of `id` */
+  const char
+      *certificate; /* the common name in a certificate that was verified,
+                       whatever else there is; NULL: there is none */
+  const char *fingerprint; /* SHA-256 of that certificate, in 64 hexadecimal
+                              digits; NULL */
 } relay_credentials;
 
 /* Bytes of the key of a token. */
@@ -156,7 +171,7 @@ typedef struct relay_policy {
 /* ---- the relay -------------------------------------------------------- */
 
 typedef enum relay_penalties {
-  RELAY_PENALTIES_AUTO, /* where there is a tokens file */
+  RELAY_PENALTIES_AUTO, /* where there is a tokens file, or tls_client_ca */
   RELAY_PENALTIES_ON,
   RELAY_PENALTIES_OFF
 } relay_penalties;
@@ -222,7 +237,9 @@ typedef struct relay_options {
   /* A directory that keeps leases across a restart of the process; made if it
      is not there, and locked: RELAY_ESTATE when it cannot be used, with a log
      record that says why. Leases found in it are listened on before relay_new
-     returns. Copied. NULL: none. */
+     returns; a file that is not as it was written is logged and left. What
+     cannot be written is logged and tried again each second. Copied. NULL:
+     none. */
   const char *state;
 
   const char *tokens; /* path of the tokens file; NULL: open to anyone. With
@@ -240,6 +257,17 @@ typedef struct relay_options {
 
   int plain; /* data connections may be bound but not encrypted, where the
                 token and the agent want that, too */
+
+  /* Certificates: paths of PEM files, copied. With tls_cert and tls_key, agents
+     may come by TLS with the relay's certificate as well as with the key of a
+     token; then the token, where one is needed, is said inside of that. None
+     comes without TLS. RELAY_ECERT when the files cannot be used, with a log
+     record that says why. */
+  const char *tls_cert; /* with those that lead to its authority behind it */
+  const char *tls_key;
+  const char *tls_client_ca; /* authorities: every agent has to show a
+                                certificate of theirs; the key of a token is not
+                                enough. NULL: none is asked for */
 } relay_options;
 
 /* Fills every option with its default. `size` is sizeof(relay_options) as the
@@ -273,6 +301,13 @@ RELAY_API const char *relay_host(const relay_t *r);
  * (may be NULL if `size` is 0), and then the file read before stays in force.
  */
 RELAY_API int relay_reload_tokens(relay_t *r, char *error, size_t size);
+
+/*
+ * Reads the certificates again, for connections that come from then on. 0; or
+ * UV_EINVAL (there are none), RELAY_ECERT or UV_ENOMEM with one line in `error`
+ * (may be NULL if `size` is 0), and then those read before stay in force.
+ */
+RELAY_API int relay_reload_certificates(relay_t *r, char *error, size_t size);
 
 typedef void (*relay_close_fn)(void *data);
 

@@ -129,6 +129,31 @@ RELAY_API int relay_lua_each_listen(relay_lua_t *lua,
                                                  unsigned port),
                                     void *data);
 
+/*
+ * For a host that confines its process: what the script is seen to need of it,
+ * by the words in its text and in those of the Lua modules that it requires.
+ * Nothing is run, so what is put together at run time is not seen. For a script
+ * in a file only.
+ */
+typedef enum relay_lua_need {
+  RELAY_LUA_NEEDS_SOCKETS, /* connects, or looks names up */
+  RELAY_LUA_NEEDS_FILES,   /* opens files, which cannot be told */
+  RELAY_LUA_NEEDS_MODULE   /* reads this file, whenever it is loaded anew */
+} relay_lua_need;
+
+/* Calls `visit` for each need: `text` is the path of a module, for the others
+   where it was seen, "FILE:LINE: WORD". The script itself is the first module.
+   A nonzero answer stops and is returned; UV_ENOMEM. Before relay_lua_start. */
+RELAY_API int relay_lua_each_need(relay_lua_t *lua,
+                                  int (*visit)(void *data, relay_lua_need need,
+                                               const char *text),
+                                  void *data);
+
+/* The process can no longer have these needs, `1 << RELAY_LUA_NEEDS_…` or'ed: a
+   script that is loaded anew and has one is warned of, and an error of
+   connecting says what it comes from. */
+RELAY_API void relay_lua_deny(relay_lua_t *lua, unsigned needs);
+
 /* Whether the script defines a hook; the names, NULL-terminated. */
 RELAY_API int relay_lua_has_hook(const relay_lua_t *lua, const char *name);
 RELAY_API const char *const *relay_lua_hooks(void);

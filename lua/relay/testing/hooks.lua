@@ -37,12 +37,17 @@ local function push_agents(policy, agents)
   return list
 end
 
--- `known`: whether the tokens file has it; `key`: what the agent can prove. One
+-- `known`: whether it would be let in anyway; `certificate`: what a certificate
+-- that was verified calls the agent; `key`: what the agent can prove. One
 -- that cannot leaves the hook waiting, until its time is over.
 local function push_cred(policy, cred)
   cred = cred or {}
+  local kind = cred.id and "token" or cred.certificate and "certificate" or nil
   return {
-    id = cred.id,
+    id = cred.id or cred.certificate,
+    kind = kind,
+    certificate = cred.certificate,
+    fingerprint = cred.fingerprint,
     known = function()
       return cred.known == true
     end,
