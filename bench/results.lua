@@ -16,13 +16,15 @@ function results.new()
   return setmetatable({ rows = {} }, Results)
 end
 
-local function clean(text)
-  return (tostring(text):gsub("%c+", " "))
+-- Fields fit on a line, and stand between tabs.
+local function clean(value)
+  return type(value) == "string" and (value:gsub("%c+", " ")) or value
 end
 
 function Results:add(load, case, system, round, metric, value)
-  local row = { load = load, case = tostring(case), system = system,
-    round = round, metric = metric, value = value }
+  local row = { load = clean(load), case = clean(tostring(case)),
+    system = clean(system), round = round, metric = clean(metric),
+    value = clean(value) }
   table.insert(self.rows, row)
   if self.file then
     self:write(row)
@@ -31,10 +33,9 @@ end
 
 function Results:write(row)
   local value = row.value
-  self.file:write(table.concat({ clean(row.load), clean(row.case),
-    clean(row.system), row.round, clean(row.metric),
-    math.type(value) == "float" and ("%.9g"):format(value) or clean(value) },
-    "\t"), "\n")
+  self.file:write(table.concat({ row.load, row.case, row.system, row.round,
+    row.metric, math.type(value) == "float" and ("%.9g"):format(value) or
+    value }, "\t"), "\n")
   self.file:flush()
 end
 
@@ -55,7 +56,7 @@ function results.load(path)
       error(path .. ": not a line of results: " .. line, 0)
     end
     self:add(load, case, system, math.tointeger(round), metric,
-      tonumber(value) or value)
+      load ~= "fact" and tonumber(value) or value)
   end
   return self
 end

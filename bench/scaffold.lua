@@ -55,7 +55,7 @@ local function command_line(command)
   for i, word in ipairs(command) do
     word = tostring(word)
     word = i == 1 and word:match("[^/]+$") or word
-    table.insert(words, word:find("[%s*]") and "'" .. word .. "'" or word)
+    table.insert(words, word)
   end
   return table.concat(words, " ")
 end

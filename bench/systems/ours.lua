@@ -37,7 +37,8 @@ local function start_ours(s, options, env)
   local host, far = s:far(math.tointeger(port))
   local agent = { h.program("expose"), host, tostring(far),
     "127.0.0.1:" .. s.backend, "--log-level", "error", env = env }
-  s:note({ "expose", "RELAY", "PORT", "BACKEND", table.unpack(agent, 5) })
+  s:note({ env and "RELAY_TOKEN=TOKEN expose" or "expose", "RELAY", "PORT",
+    "BACKEND", table.unpack(agent, 5) })
   hop = s:add(h.start(agent))
   hop:wait_address()
   return hop.port
@@ -61,7 +62,8 @@ system {
   name = "relay, TLS", kind = "ours", secret = true, programs = {},
   start = function(s)
     local trust = h.trust()
-    return start_ours(s, { "--tokens", trust.path },
+    h.output_of({ "cp", "-p", trust.path, s.directory .. "/tokens" })
+    return start_ours(s, { "--tokens", s.directory .. "/tokens" },
       { RELAY_TOKEN = trust.token })
   end,
 }
