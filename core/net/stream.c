@@ -167,6 +167,8 @@ void relay__stream_close(struct stream *stream) {
   if (stream->tls != NULL)
     relay__tls_close(stream->tls);
   stream->tls = NULL;
+  if (stream->shut && relay__stream_is_beyond_reset(stream))
+    relay__stream_pardon(stream);
   uv_close((uv_handle_t *)&stream->poll, on_poll_closed);
   close(stream->fd);
   stream->fd = -1;
@@ -178,6 +180,7 @@ void relay__stream_pardon(struct stream *stream) {
 
   setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &close_in_order,
              sizeof(close_in_order));
+  stream->shut = false;
 }
 
 int relay__stream_shutdown(struct stream *stream) {
@@ -185,8 +188,10 @@ int relay__stream_shutdown(struct stream *stream) {
 
   if (err != 0)
     return err;
-  if (shutdown(stream->fd, SHUT_WR) == 0)
+  if (shutdown(stream->fd, SHUT_WR) == 0) {
+    stream->shut = true;
     return 0;
+  }
   err = -errno;
   find_reset(stream);
   relay__stream_cut(stream, err);

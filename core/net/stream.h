@@ -38,6 +38,7 @@ struct stream {
   int fd;
   int watched;     /* events uv_poll is armed for */
   bool reset;      /* the connection is dead; queued bytes may be left */
+  bool shut;       /* our FIN is sent, and it still closes by reset */
   bool urgent;     /* an urgent byte is pending: no quiet floor */
   int error;       /* why reset, a negative code */
   struct tls *tls; /* NULL: plain */
@@ -87,6 +88,11 @@ int relay__stream_shutdown(struct stream *stream);
 /* Bytes not yet acknowledged by the peer, those that TLS keeps included; 0 when
    unknown or dead. */
 size_t relay__stream_unsent(struct stream *stream);
+/* Whether both FINs were sent and ours is not acknowledged yet. The kernel then
+   closes without a reset, and if what is on its way is lost, the peer waits for
+   ever: such a socket is left to the kernel, which goes on sending. Nothing is
+   missing before a FIN of ours, so the peer gets all of it. */
+bool relay__stream_is_beyond_reset(const struct stream *stream);
 /* Whether the peer has answered nothing for `ms`, not even repeated segments or
    probes of its window, as one that lives and only reads nothing does. Bytes
    are unsent. */

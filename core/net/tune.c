@@ -6,8 +6,13 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 
 #include "net/stream.h"
+
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
 
 struct option {
   int level;
@@ -81,6 +86,21 @@ bool relay__stream_is_deaf(const struct stream *stream, uint64_t ms) {
           info.tcpi_probes >= DEAF_TRIES);
 #else
   (void)stream, (void)ms;
+  return false;
+#endif
+}
+
+bool relay__stream_is_beyond_reset(const struct stream *stream) {
+#ifdef __linux__
+  struct tcp_info info;
+  socklen_t length = sizeof(info);
+  int unsent = 0;
+
+  return getsockopt(stream->fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+         (info.tcpi_state == TCP_CLOSING || info.tcpi_state == TCP_LAST_ACK) &&
+         ioctl(stream->fd, SIOCOUTQNSD, &unsent) == 0 && unsent == 0;
+#else
+  (void)stream;
   return false;
 #endif
 }

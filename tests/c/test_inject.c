@@ -446,7 +446,7 @@ static void on_log(void *data, const relay_log_record *record) {
 /* A directory; `kept`: with two addresses in it, one of which cannot be had. */
 static void state_open(struct world *world, bool kept) {
   static const char line[] = "OK host=127.0.0.1 port=20000 resume=a owner=b "
-                             "at=127.0.0.1\n";
+                             "at=127.0.0.1 sum=4eff11fb056b526b\n";
   char path[sizeof(world->state) + 40];
   int i, fd;
 

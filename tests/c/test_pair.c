@@ -4,6 +4,8 @@
  * in the middle: the stream arrives exact, its end arrives as what it was,
  * nothing is left.
  */
+#include <linux/filter.h>
+
 #include "rig.h"
 
 static relay_mode mode;
@@ -407,6 +409,54 @@ TEST(a_reader_that_stops_lives_on) {
   rig_close(&rig);
 }
 
+/* From now on the kernel drops what comes for the peer, or not any more. */
+static void set_deaf(const struct peer *peer, bool deaf) {
+  struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+  struct sock_fprog filter = {1, &drop};
+
+  CHECK_INT(0, setsockopt(peer->fd, SOL_SOCKET,
+                          deaf ? SO_ATTACH_FILTER : SO_DETACH_FILTER, &filter,
+                          sizeof(filter)));
+}
+
+static int state_of(int fd) {
+  struct tcp_info info;
+  socklen_t length = sizeof(info);
+
+  CHECK_INT(0, getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length));
+  return info.tcpi_state;
+}
+
+/* Once both FINs of a connection are on their way the kernel sends no reset for
+   it. What is on its way must arrive all the same, or the peer would wait for
+   ever. */
+TEST(a_cut_after_both_fins_leaves_nobody_waiting) {
+  struct rig rig;
+  struct peer *a, *b;
+
+  if (secure) /* it is between the two pairs that TLS is */
+    return;
+  open_rig(&rig, false, NULL, 1 << 16);
+  a = &rig.peers[0];
+  b = &rig.peers[1];
+  /* `a` has sent its FIN, which waits behind bytes that `b` does not read. */
+  RIG_UNTIL(&rig, rig.pair->flows[0].blocked || (peer_send(a, 1 << 12), false));
+  peer_shut(a);
+  RIG_UNTIL(&rig, state_of(a->fd) == TCP_FIN_WAIT2);
+  /* That of `b` is passed on, and lost. */
+  set_deaf(a, true);
+  CHECK_INT(1000, peer_send(b, 1000));
+  peer_shut(b);
+  RIG_UNTIL(&rig, rig.pair->flows[1].phase == FLOW_SHUT);
+  peer_reset(b);
+  RIG_UNTIL(&rig, rig_ended(&rig));
+  CHECK(rig.reason < 0);
+  set_deaf(a, false);
+  read_end(&rig, 0);
+  CHECK(a->reset || a->received == 1000);
+  rig_close(&rig);
+}
+
 /* ---- any schedule ----------------------------------------------------- */
 
 static uint64_t random_state;
@@ -506,6 +556,7 @@ static void run_all(void) {
   RUN(a_reader_that_stops_lives_on);
   RUN(a_rate_set_often_gives_nothing);
   RUN(rate_limit_lets_its_rate_through);
+  RUN(a_cut_after_both_fins_leaves_nobody_waiting);
   RUN(any_schedule_ends_exact);
 }
 

@@ -140,16 +140,19 @@ function T.test_idle_connections_of_one_agent()
   lu.assertEquals(idle[2]:recv_exact(5), "hello")
   -- A number twice, no number, another's session, none at all.
   local waits = "RELAY/1 WAIT session=" .. agent.session
-  for line, reason in pairs({ [waits .. " n=1"] = "its number is not a new one",
-      [waits .. " n=x"] = "its number is not a new one",
-      ["RELAY/1 WAIT session=0123 n=9"] = "no such session",
-      ["RELAY/1 WAIT n=8"] = "no such session" }) do
+  local numbered = 'waiting connection refused from=127.0.0.1:%d ' ..
+    'reason="its number is not a new one"'
+  local nobodys = 'connection refused from=127.0.0.1:%d ' ..
+    'reason="no such session"'
+  for line, words in pairs({ [waits .. " n=1"] = numbered,
+      [waits .. " n=x"] = numbered,
+      ["RELAY/1 WAIT session=0123 n=9"] = nobodys,
+      ["RELAY/1 WAIT n=8"] = nobodys }) do
     local socket = h.connect(relay)
     local _, port = socket:address()
     socket:send(line .. "\n")
     lu.assertEquals({ socket:recv_all() }, { "", "reset" }, line)
-    relay:wait_log(('waiting connection refused from=127.0.0.1:%d reason="%s"')
-      :format(port, reason))
+    relay:wait_log(words:format(port))
   end
   agent:wait(4)
   scene.wait_sockets(relay, 7)
