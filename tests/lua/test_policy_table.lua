@@ -132,7 +132,7 @@ local hooks = {
            wait = { "denied", "the policy took too long" }, cpu = "denied" },
   allocate = { absent = "in", ["nil"] = "in", error = "port-refused",
                type = { "port-refused", "a table with the key" },
-               wait = { "denied", "the policy took too long" },
+               wait = { "hook", "the policy took too long" },
                cpu = "port-refused" },
   visitor = { absent = "served", ["nil"] = "served", error = "reset",
               type = "reset", wait = { "reset", "reason=hook" },

@@ -345,7 +345,8 @@ typedef struct relay_stats {
   uint64_t pipes; /* kernel pipes, in use and kept */
   uint64_t agents_total;
   uint64_t visitors_total;
-  uint64_t refused_total; /* visitors and agents turned away */
+  uint64_t refused_total; /* visitors and agents turned away, and agents'
+                             data connections */
   uint64_t bytes_in;
   uint64_t bytes_out;
 } relay_stats;
