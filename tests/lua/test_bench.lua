@@ -68,4 +68,142 @@ function T.test_matrix()
     "\n 31  a freed port, [^\n]* +[%d.]+ +%- ms .*")
 end
 
+-- ---- this relay beside others -----------------------------------------------
+
+local function bench(name)
+  package.path = h.source .. "bench/?.lua;" .. package.path
+  return require(name)
+end
+
+-- Three rounds of two loads, in which the numbers are easy to reckon with.
+local function canned()
+  local kept = bench("results").new()
+  local speeds = {
+    ["relay"] = { 4, 5, 6 }, ["relay, script"] = { 4, 5, 5 },
+    ["haproxy"] = { 2, 2, 2 }, ["haproxy, forced"] = { 5, 5, 5 },
+    ["rathole"] = { 1, 1, 1 }, ["frp"] = { 2, 2.5, 3.5 },
+  }
+  for name, rounds in pairs(speeds) do
+    for round, speed in ipairs(rounds) do
+      kept:add("throughput", "1 in", name, round, "speed", speed)
+      kept:add("throughput", "1 in", name, round, "cpu", 1 / speed)
+    end
+  end
+  kept:add("throughput", "1 in", "bore", 1, "failed", "iperf3\tsaid\nno")
+  kept:add("exactness", "4", "relay", 1, "holds", 1)
+  kept:add("exactness", "4", "frp", 1, "holds", "a FIN instead of a reset")
+  kept:tell("recipe of frp", "frps -c \\\\n DIR\\nlog.level = \"error\"")
+  kept:tell("version of frp", "0.70.0")
+  return kept
+end
+
+function T.test_results_are_kept()
+  local path = h.tmpdir() .. "/results"
+  local kept = canned()
+  kept:keep(path)
+  kept:add("throughput", "1 in", "relay", 4, "speed", 0.1)
+  kept.file:close()
+  local again = bench("results").load(path)
+  lu.assertEquals(again:rounds("throughput", "1 in", "relay", "speed"),
+    { 4, 5, 6, 0.1 })
+  lu.assertEquals(again:word("throughput", "1 in", "bore", "failed"),
+    "iperf3 said no")
+  lu.assertEquals(again:fact("version of frp"), "0.70.0")
+  lu.assertEquals(again:last_round("throughput", "1 in"), 4)
+  local over, under = again:pairs_of("throughput", "1 in", "speed", "relay",
+    "frp") -- the fourth round is one system's only
+  lu.assertEquals({ over, under }, { { 4, 5, 6 }, { 2, 2.5, 3.5 } })
+  again:drop("throughput")
+  lu.assertEquals(again:loads(), { "exactness" })
+  h.write_file(path, "no results\n")
+  lu.assertErrorMsgContains("not a line of results", bench("results").load,
+    path)
+end
+
+-- The answer about a case of the throughput, to some system.
+local function answer_to(what, theirs, kept)
+  for _, answer in ipairs(bench("targets").answers(kept)) do
+    if answer.what == what and answer.theirs == theirs then
+      return answer
+    end
+  end
+end
+
+function T.test_targets()
+  local kept = canned()
+  local best = answer_to("throughput", "frp", kept) -- not rathole
+  lu.assertEquals({ best.ratio, best.low, best.high, best.met },
+    { 2, 6 / 3.5, 2, true })
+  lu.assertNil(answer_to("throughput", "rathole", kept))
+  lu.assertTrue(answer_to("throughput", "haproxy", kept).met)
+  local forced = answer_to("throughput", "haproxy, forced", kept)
+  lu.assertEquals({ forced.ratio, forced.at_least, forced.met },
+    { 1, 1.1, false })
+  lu.assertEquals(answer_to("CPU a GB", "haproxy, forced", kept).met, false)
+  local script = answer_to("throughput with a script", "relay", kept)
+  lu.assertEquals({ script.ratio, script.low, script.met }, { 1, 5 / 6, true })
+  lu.assertNil(answer_to("round trip, p50", "frp", kept)) -- not measured
+end
+
+function T.test_page()
+  local text = bench("page").text(canned(), "pictures")
+  for _, line in ipairs({
+    "| relay | 5.00 [4.00, 6.00] | – | – | – |",
+    "| bore | iperf3 said no | – | – | – |",
+    "| frp | 2.00 [1.71, 2.00] | – | – | – |", -- this relay's over it
+    "| relay | 200 [167, 250] | – | – | – |",
+    "| throughput | 1 in | relay | haproxy, forced | 1.00 [0.80, 1.20] | " ..
+      "≥ 1.10 | missed by 9 % |",
+    "| relay | – | – | – | yes | – | – | – |",
+    "| frp | – | – | – | a FIN instead of a reset | – | – | – |",
+    "![throughput](pictures/throughput.svg)",
+    "### frp (0.70.0)\n\n```\nfrps -c \\n DIR\nlog.level = \"error\"\n```",
+  }) do
+    lu.assertStrContains(text, line)
+  end
+  lu.assertNotStrContains(text, "## Round trips") -- not measured
+end
+
+function T.test_plots()
+  local plots = bench("plots")
+  local plot = { title = "GB/s", load = "throughput", metric = "speed",
+    cases = { "1 in" } }
+  local script = plots.script(canned(), plot, { "relay", "bore" }, "x.svg")
+  lu.assertStrContains(script, '"relay" 5\n"bore" NaN\n')
+  h.need("gnuplot")
+  local path = h.tmpdir() .. "/x.svg"
+  lu.assertTrue(plots.draw(canned(), plot, { "relay", "bore" }, path))
+  lu.assertStrContains(h.read_file(path), "</svg>")
+  plot.over = "pairs"
+  plot.cases = { "10", "100" }
+  local kept = bench("results").new()
+  kept:add("throughput", "10", "relay", 1, "speed", 2)
+  lu.assertTrue(plots.draw(kept, plot, { "relay" }, path))
+end
+
+-- That it runs, and what must be so whatever the machine is.
+function T.test_comparison()
+  if h.sanitized then
+    h.skip("it measures a release build")
+  end
+  local dir = h.tmpdir()
+  local out = h.output_of({ h.source .. "bench/run", "quick", "--into", dir,
+    "--rounds", "1", "--only", "exactness,trips,connections,first_byte",
+    "--systems", "relay,relay-tls,direct", seconds = 60 })
+  lu.assertStrContains(out, "| relay | yes | yes | yes | yes | yes | yes | yes")
+  lu.assertStrContains(out, "\n| relay, TLS | yes | yes | yes | yes | yes | ")
+  local kept = bench("results").load(dir .. "/quick.tsv")
+  for _, load in ipairs({ "trips", "connections", "first byte" }) do
+    lu.assertEquals(#kept:systems(load), 3)
+    for _, row in ipairs(kept.rows) do
+      lu.assertNotEquals(row.metric, "failed", row.value)
+    end
+  end
+  for _, delay in ipairs({ 20, 100 }) do
+    local ms = kept:values("first byte", delay, "relay", "ms")
+    lu.assertTrue(ms[1] >= delay, "a byte was faster than its way")
+  end
+  lu.assertStrContains(h.read_file(dir .. "/quick.md"), "relay PORT --listen")
+end
+
 return T

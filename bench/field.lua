@@ -1,0 +1,73 @@
+-- SPDX-License-Identifier: MIT
+--
+-- The systems of one load, side by side, all with the same backend, and how
+-- they take turns: in each round every system once, each time beginning with
+-- another one, so that whatever slows the machine slows them all.
+
+local h = require("harness")
+local scaffold = require("scaffold")
+
+local field = {}
+
+local Field = {}
+Field.__index = Field
+
+-- Why a system could not go on, in a line.
+local function reason_of(failure)
+  return tostring(failure):gsub("^[^ ]*:%d+: ", ""):match("[^\n]*"):sub(1, 90)
+end
+
+-- open(RUN, LOAD, {backend=PORT, delay=MS, only=FUNCTION(ENTRY)}): starts all
+-- systems of the run; one that cannot be started is noted and left out.
+function field.open(run, load, options)
+  local self = setmetatable({ run = run, load = load, places = {} }, Field)
+  for _, entry in ipairs(run.systems) do
+    if not options.only or options.only(entry) then
+      local s = scaffold.new({ backend = options.backend,
+        delay = options.delay, material = run.material })
+      local started, port = pcall(entry.start, s)
+      if started then
+        table.insert(self.places, { entry = entry, scaffold = s, port = port })
+        run.recipes[entry.name] = run.recipes[entry.name] or s.recipe
+      else
+        s:close()
+        run:say("%s: not started: %s", entry.name, reason_of(port))
+        run.results:add(load, options.delay or "", entry.name, 0, "failed",
+          reason_of(port))
+      end
+    end
+  end
+  h.sys.sleep(0.5)
+  return self
+end
+
+-- measure(PLACE, RECORD), where RECORD(metric, value) keeps a number. Three
+-- failures of a system in a case, and its turns are over.
+function Field:rounds(count, case, measure)
+  local failures, before = {}, self.run.results:last_round(self.load, case)
+  for round = before + 1, before + count do
+    for i = 1, #self.places do
+      local place = self.places[(round + i) % #self.places + 1]
+      local name = place.entry.name
+      if (failures[name] or 0) < 3 then
+        local ok, why = pcall(measure, place, function(metric, value)
+          self.run.results:add(self.load, case, name, round, metric, value)
+        end)
+        if not ok then
+          failures[name] = (failures[name] or 0) + 1
+          self.run:say("%s: %s, %s: %s", name, self.load, case, reason_of(why))
+          self.run.results:add(self.load, case, name, round, "failed",
+            reason_of(why))
+        end
+      end
+    end
+  end
+end
+
+function Field:close()
+  for _, place in ipairs(self.places) do
+    place.scaffold:close()
+  end
+end
+
+return field
