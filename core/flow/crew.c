@@ -253,6 +253,18 @@ void relay__crew_drop(struct pair *pair, int reason) {
   order(job_of(pair), &(struct orders){.close = true, .reason = reason});
 }
 
+bool relay__crew_has_ended(struct pair *pair) {
+  struct worker *worker = pair->worker;
+  bool ended;
+
+  if (worker == NULL)
+    return pair->ended;
+  uv_mutex_lock(&worker->lock);
+  ended = job_of(pair)->ended;
+  uv_mutex_unlock(&worker->lock);
+  return ended;
+}
+
 void relay__crew_limit(struct pair *pair, const struct pair_limits *limits) {
   if (pair->worker == NULL)
     relay__pair_limit(pair, limits);

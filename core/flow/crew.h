@@ -79,6 +79,9 @@ int relay__crew_start(struct pair **out, struct crew *crew,
    more. From within on_end it does nothing. */
 void relay__crew_drop(struct pair *pair, int reason);
 
+/* Whether it has ended, and on_end is on its way. */
+bool relay__crew_has_ended(struct pair *pair);
+
 void relay__crew_limit(struct pair *pair, const struct pair_limits *limits);
 
 #endif

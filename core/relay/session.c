@@ -115,6 +115,8 @@ static void on_reject(struct session *session,
 
   if (visitor == NULL || visitor->lease != session->lease)
     return; /* it has left meanwhile, or is another's */
+  if (visitor->pair != NULL && relay__crew_has_ended(visitor->pair))
+    return; /* its agent has heard of that, and answers; why is known here */
   relay__log(&relay->logger, RELAY_LOG_INFO, "visitor rejected by its agent",
              LOG_NUMBER("conn", visitor->number),
              LOG_TEXT("reason", reason != NULL ? reason : ""));
