@@ -194,6 +194,7 @@ static void on_count(lua_State *L, lua_Debug *at) {
       lua_sethook(L, on_count, LUA_MASKCOUNT, STEP);
     return;
   }
+  lua->worn_out = true;
   lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
   lua_getinfo(L, "Sl", at);
   luaL_error(L, "%s:%d: it took more than %d ms of CPU time", at->short_src,

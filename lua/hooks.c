@@ -33,8 +33,12 @@ static bool enqueue(struct relay_lua *lua, const struct event *event) {
   return true;
 }
 
+static bool may_run(const struct relay_lua *lua) {
+  return lua->inside == 0 && !lua->frozen;
+}
+
 static bool is_busy(const struct relay_lua *lua) {
-  return lua->inside != 0 || lua->frozen;
+  return !may_run(lua) || lua->worn_out;
 }
 
 /* ---- questions -------------------------------------------------------- */
@@ -206,7 +210,7 @@ static void tell(struct relay_lua *lua, const struct event *event) {
   bool at_once = !is_busy(lua) && lua->queue == NULL;
 
   if (!at_once)
-    at_once = !enqueue(lua, event) && !is_busy(lua);
+    at_once = !enqueue(lua, event) && may_run(lua);
   if (at_once)
     tell_now(lua, event);
 }
@@ -242,6 +246,8 @@ void relay__lua_drain_queue(struct relay_lua *lua) {
       answer_queued(lua, event);
     free(event);
   }
+  if (lua->queue != NULL && lua->worn_out)
+    relay__lua_wake_soon(lua);
 }
 
 void relay__lua_drop_queue(struct relay_lua *lua) {

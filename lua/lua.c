@@ -58,6 +58,7 @@ static void on_soon(uv_idle_t *idle) {
   struct relay_lua *lua = idle->data;
 
   uv_idle_stop(idle);
+  lua->worn_out = false;
   if (lua->policy != NULL)
     relay__lua_relieve(lua->policy);
   relay__lua_drain_queue(lua);

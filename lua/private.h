@@ -401,6 +401,8 @@ struct relay_lua {
   unsigned inside;        /* a script runs */
   struct policy *running; /* the innermost that does */
   bool frozen;            /* between save and swap: events queue */
+  bool worn_out;          /* a budget was spent: events wait for the next turn,
+                             and what is not the script's comes first */
   bool reload_wanted;
   bool reloading;
   bool stopping; /* relay_lua_close was called */

@@ -65,4 +65,32 @@ for name, body in pairs(waits) do
   end
 end
 
+-- Many that loop at once are cut one by one, and the bytes of others move in
+-- between.
+function T.test_hooks_that_loop_take_turns()
+  local relay, agent = policy.scene(([[return { visitor = function(conn)
+    if conn.addr == %q then while true do end end
+  end }]]):format(PATIENT))
+  local live, loops = h.connect(agent), {}
+  live:send("x")
+  lu.assertEquals(live:recv_exact(1), "x")
+  relay:kill("STOP")
+  for i = 1, 20 do
+    loops[i] = h.connect(agent, { from = PATIENT })
+  end
+  relay:kill("CONT")
+  for _ = 1, 4 do
+    live:send("x")
+    lu.assertEquals(live:recv_exact(1), "x")
+  end
+  local cut = policy.count(relay, "visitor denied")
+  for _, loop in ipairs(loops) do
+    lu.assertEquals(select(2, loop:recv_all()), "reset")
+    loop:close()
+  end
+  lu.assertEquals(policy.count(relay, "visitor denied"), #loops)
+  lu.assertTrue(cut < #loops, cut)
+  live:close()
+end
+
 return T
