@@ -153,12 +153,31 @@ static void on_established(void *data, relay_agent *agent, const char *host,
   cli_say("established relay address: (%s, %u)", host, port);
 }
 
+/* Where the token comes from; NULL: there is none. */
+static const char *token_source(const struct agent_cli *self) {
+  if (self->token_file != NULL)
+    return self->token_file;
+  return self->options.token != NULL ? "RELAY_TOKEN" : NULL;
+}
+
+/* Refused with no reason but that, and it could have said who it is. */
+static bool lacks_token(const struct agent_cli *self, int error,
+                        const char *reason) {
+  return error == RELAY_EDENIED && token_source(self) == NULL &&
+         strstr(reason, relay_strerror(error)) != NULL;
+}
+
 static void on_end(void *data, relay_agent *agent, int error,
                    const char *reason) {
   struct agent_cli *self = data;
 
   (void)agent;
-  if (error != 0)
+  if (lacks_token(self, error, reason))
+    self->status = cli_fail(&self->cli,
+                            "%s, and it was given no token: see "
+                            "--token-file",
+                            reason);
+  else if (error != 0)
     self->status = cli_fail(&self->cli, "%s", reason);
   close_agent(self);
 }
@@ -207,13 +226,6 @@ static int read_token_file(struct agent_cli *self) {
     return cli_fail(&self->cli, "%s: there is no token in it",
                     self->token_file);
   return CLI_GO;
-}
-
-/* Where the token comes from; NULL: there is none. */
-static const char *token_source(const struct agent_cli *self) {
-  if (self->token_file != NULL)
-    return self->token_file;
-  return self->options.token != NULL ? "RELAY_TOKEN" : NULL;
 }
 
 static int take_token(struct agent_cli *self) {

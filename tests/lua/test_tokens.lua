@@ -242,7 +242,8 @@ function T.test_without_a_token_there_is_no_address()
     'reason="no token"')
   local agent = h.start_echoserver(relay, { wait = false, expect = 1 })
   lu.assertEquals({ agent:wait() }, { "exit", 1 })
-  lu.assertStrContains(agent:log(), "denied by policy")
+  lu.assertStrContains(agent:log(), "relay refused: denied by policy, and " ..
+    "it was given no token: see --token-file\n")
 end
 
 function T.test_a_policy_with_auth_decides()
