@@ -138,9 +138,11 @@ local function expect_counted(stage, kind, count)
   end
 end
 
--- Nobody was taken for somebody: no word of a session, and no visitor's.
+-- Nobody was taken for somebody: no word of a session, and no visitor's. In a
+-- handshake of TLS, which is random, anything may be found.
 local function judge(kind, answer)
-  lu.assertNil(answer:find("OK ", 1, true), kind[1])
+  lu.assertNil(answer:byte() ~= 22 and answer:find("OK ", 1, true) or nil,
+    kind[1])
   if answer ~= "" and not kind.acts then
     local pattern = kind.answer or
       (answer:byte() == 21 and "^\21\3[\1\3]\0\2\2.$" or "^ERR code=%S+ ")
