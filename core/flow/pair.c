@@ -363,6 +363,7 @@ void relay__pair_run(struct pair *pair, struct plane *plane) {
   for (i = 0; err == 0 && i < stream_count(pair); i++) {
     relay__stream_own(pair->streams[i], on_stream_event, pair);
     err = relay__stream_attach(pair->streams[i]);
+    relay__stream_spread(pair->streams[i]);
   }
   if (err != 0) {
     finish(pair, err);

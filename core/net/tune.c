@@ -72,6 +72,19 @@ int relay__stream_tune(const struct plane *plane, int fd) {
   return err;
 }
 
+void relay__stream_spread(const struct stream *stream) {
+#ifdef TCP_KEEPIDLE
+  struct plane *plane = stream->plane;
+  int idle_s = plane->keepalive.idle_s;
+
+  if (idle_s > 1) /* from half of it on; a unix socket has no such option */
+    set_option(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE,
+               idle_s - (int)(plane->spread++ % (unsigned)(idle_s / 2)));
+#else
+  (void)stream;
+#endif
+}
+
 /* Repetitions that must have gone unanswered: one may be on its way. */
 #define DEAF_TRIES 2
 

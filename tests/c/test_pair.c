@@ -387,6 +387,34 @@ TEST(a_rate_set_often_gives_nothing) {
   CHECK_INT(1000, limit.allowance); /* one that is new begins with a burst */
 }
 
+static int idle_of(const struct stream *stream) {
+  int idle_s = 0;
+  socklen_t length = sizeof(idle_s);
+
+  CHECK_INT(
+      0, getsockopt(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &length));
+  return idle_s;
+}
+
+/* Or the questions to thousands of them would all be asked at once, and lost.
+ */
+TEST(silent_peers_are_asked_one_after_the_other) {
+  struct rig rig;
+
+  open_rig(&rig, false, NULL, 0);
+  CHECK_INT(60, rig.plane.keepalive.idle_s);
+  if (!secure && rig.pair->worker == NULL) {
+    CHECK_INT(60, idle_of(rig.pair->streams[0]));
+    CHECK_INT(59, idle_of(rig.pair->streams[1]));
+    rig.plane.spread = 29;
+    relay__stream_spread(rig.pair->streams[0]);
+    CHECK_INT(31, idle_of(rig.pair->streams[0]));
+    relay__stream_spread(rig.pair->streams[0]);
+    CHECK_INT(60, idle_of(rig.pair->streams[0]));
+  }
+  rig_close(&rig);
+}
+
 /* However long: the window's probes are answered. That of a vanished one is in
    tests/lua/test_life.lua. */
 TEST(a_reader_that_stops_lives_on) {
@@ -549,6 +577,7 @@ static void run_all(void) {
   RUN(one_byte_segments_fill_no_trap);
   RUN(half_closed_and_silent_is_reset);
   RUN(idle_is_reset);
+  RUN(silent_peers_are_asked_one_after_the_other);
   RUN(a_reader_that_stops_lives_on);
   RUN(a_rate_set_often_gives_nothing);
   RUN(rate_limit_lets_its_rate_through);
