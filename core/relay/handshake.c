@@ -12,9 +12,6 @@
 
 #include "relay/private.h"
 
-/* Of a TLS record with a handshake in it; no line begins so. */
-#define TLS_FIRST_BYTE 0x16
-
 /* Ends an answer that waits, for the room. */
 static bool drop_refusal(struct relay *relay) {
   if (link_is_empty(&relay->refusals))
@@ -246,33 +243,21 @@ static void note_speech(struct handshake *handshake) {
   link_append(&handshake->source->speaking, &handshake->source_link);
 }
 
-/* Where keys are known, a first byte tells whether one is to be proven. */
-/* 1: it does; 0: it does not; UV_EAGAIN: that is still to be seen. */
-static int begins_tls(const struct handshake *handshake) {
-  unsigned char byte;
-  ssize_t count;
-
-  if (handshake->relay->tls == NULL || handshake->proof != NULL ||
-      handshake->length != 0)
-    return 0;
-  count = relay__stream_peek(handshake->stream, &byte, 1);
-  if (count == UV_EAGAIN)
-    return UV_EAGAIN;
-  return count == 1 && byte == TLS_FIRST_BYTE;
-}
-
 static void on_event(struct stream *stream, int events) {
   struct handshake *handshake = stream->owner;
 
   (void)events;
-  switch (begins_tls(handshake)) {
-  case UV_EAGAIN:
+  switch (relay__proof_look(handshake)) {
+  case PROOF_UNSEEN:
     break;
-  case 1:
+  case PROOF_BEGUN:
+    note_speech(handshake);
+    break;
+  case PROOF_THERE:
     note_speech(handshake);
     relay__proof_start(handshake);
     break;
-  default:
+  case PROOF_NONE:
     relay__handshake_listen(handshake);
   }
 }

@@ -21,6 +21,7 @@ struct handshake {
   struct proof *proof; /* what it says over TLS; NULL: it is plain */
   bool proven;         /* counted among those, until its line has come */
   bool listened;       /* for its line; so it is in their list */
+  bool begun;          /* like TLS, and no more of it is there */
   bool ended;
   char from[ADDRESS_TEXT_MAX];
   size_t length;
@@ -98,7 +99,11 @@ void relay__handshake_listen(struct handshake *handshake);
 void relay__handshake_go_on(struct handshake *handshake);
 
 /* ---- proof.c ---------------------------------------------------------- */
-/* It begins like TLS. May end the handshake. */
+/* Where keys are known the first bytes tell whether one is to be proven: those
+   of a ClientHello. Nothing is spent on anything else. */
+enum proof_look { PROOF_NONE, PROOF_UNSEEN, PROOF_BEGUN, PROOF_THERE };
+enum proof_look relay__proof_look(struct handshake *handshake);
+/* It is there. May end the handshake. */
 void relay__proof_start(struct handshake *handshake);
 /* A hook took too long. */
 void relay__proof_late(struct handshake *handshake);

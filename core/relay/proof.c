@@ -17,6 +17,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "relay/private.h"
 
@@ -161,6 +162,10 @@ static void take_verdict(struct proof *proof, const relay_verdict *given) {
 }
 
 /* ---- asking ----------------------------------------------------------- */
+
+/* What of a ClientHello tells that it is one: a header, and its first byte. */
+#define HELLO_BEGIN 6
+#define TLS_FIRST_BYTE 0x16
 
 #define BROKE_OFF "its TLS handshake broke off"
 
@@ -318,6 +323,43 @@ void relay__proof_go_on(struct proof *proof) {
                           proof->fault != NULL ? proof->fault : "wrong key");
   else
     shake(proof);
+}
+
+/* ---- its first bytes -------------------------------------------------- */
+
+/* A record of TLS, and in it a ClientHello. */
+static bool begins_hello(const uint8_t *bytes, ssize_t count) {
+  return count > 0 && bytes[0] == TLS_FIRST_BYTE &&
+         (count < 2 || bytes[1] == 3) && (count < HELLO_BEGIN || bytes[5] == 1);
+}
+
+/* So that poll is silent until there are so many; or the end, which it tells
+   without end. */
+static void wake_at(const struct handshake *handshake, int count) {
+  setsockopt(handshake->stream->fd, SOL_SOCKET, SO_RCVLOWAT, &count,
+             sizeof(count));
+}
+
+enum proof_look relay__proof_look(struct handshake *handshake) {
+  uint8_t bytes[HELLO_BEGIN];
+  bool was_begun = handshake->begun;
+  ssize_t count;
+
+  if (handshake->relay->tls == NULL || handshake->proof != NULL ||
+      handshake->length != 0)
+    return PROOF_NONE;
+  count = relay__stream_peek(handshake->stream, bytes, sizeof(bytes));
+  if (count == UV_EAGAIN)
+    return PROOF_UNSEEN;
+  if (count < HELLO_BEGIN && !was_begun && begins_hello(bytes, count)) {
+    handshake->begun = true;
+    wake_at(handshake, HELLO_BEGIN);
+    return PROOF_BEGUN;
+  }
+  if (was_begun)
+    wake_at(handshake, 1);
+  return count == HELLO_BEGIN && begins_hello(bytes, count) ? PROOF_THERE
+                                                            : PROOF_NONE;
 }
 
 void relay__proof_start(struct handshake *handshake) {

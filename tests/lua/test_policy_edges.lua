@@ -124,7 +124,8 @@ end
 
 function T.test_options_that_limit_the_script()
   local limits = {
-    { "local s = ('x'):rep(3 << 20)", "script_memory = '%s'", "64M", "2M",
+    { "local s = ('x'):rep(3 << 20)",
+      "script_budget = '10s', script_memory = '%s'", "64M", "2M",
       "not enough memory" },
     { "for _ = 1, 1e6 do end", "script_budget = '%s'", "10s", "1ms",
       "it took more than 1 ms of CPU time" },

@@ -225,6 +225,46 @@ local function hello_of(token)
   return hello
 end
 
+-- What is no ClientHello, or not yet one, costs next to nothing, and no work.
+function T.test_what_only_begins_like_tls()
+  local file = make_tokens({ "alice" })
+  local relay = h.start_relay({ "--tokens", file, "--penalties", "off",
+    "--handshake", "60s" })
+  local function open(bytes, count)
+    local sockets = {}
+    for i = 1, count do
+      sockets[i] = h.connect(relay)
+      sockets[i]:send(bytes)
+    end
+    return sockets
+  end
+  for _, bytes in ipairs({ "\22garbage", "\22\2\1\0\5\1", "\22\3\1\0\5\2" }) do
+    local socket = open(bytes .. "\n", 1)[1]
+    lu.assertStrMatches(socket:recv_all(), "ERR code=protocol .*")
+    socket:close()
+  end
+  local ended = open("\22\3\1", 1)[1]
+  ended:shutdown()
+  lu.assertStrMatches(ended:recv_all(), "ERR code=protocol .*")
+  ended:close()
+  -- Half a beginning, and it waits; what it waits for still counts.
+  local idle = open("\22", 100)
+  local before = relay:usage()
+  local begun = open("\22\3\1\0", 400)
+  sys.sleep(0.5)
+  local after = relay:usage()
+  lu.assertTrue(after.cpu - before.cpu < 0.4, "it spins")
+  if not h.sanitized then
+    lu.assertTrue(after.rss - before.rss <= 400 * 4096, "memory")
+  end
+  for _, sockets in ipairs({ idle, begun }) do
+    for _, socket in ipairs(sockets) do
+      socket:reset()
+      socket:close()
+    end
+  end
+end
+
 -- One clock for all of it, and one byte is no reason to wait longer.
 function T.test_a_slow_handshake_is_cut()
   local file, tokens = make_tokens({ "alice" })
