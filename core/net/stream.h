@@ -98,7 +98,7 @@ void relay__stream_pardon(struct stream *stream);
 int relay__stream_shutdown(struct stream *stream);
 
 /* Has the peer asked whether it is alive somewhat sooner than it may be silent,
-   each stream of the plane at another time. The kernel keeps long timers to two
+   and asked again sooner, each stream of the plane at another time. The kernel keeps long timers to two
    seconds or so: of thousands of peers that fell silent together, all would be
    asked at one moment, and again, and most questions be lost in a queue on the
    way each time. */

@@ -72,14 +72,25 @@ int relay__stream_tune(const struct plane *plane, int fd) {
   return err;
 }
 
+#ifdef TCP_KEEPIDLE
+/* From half of it up to all of it. */
+static int spread_over(int seconds, unsigned step) {
+  return seconds < 2 ? seconds
+                     : seconds - (int)(step % ((unsigned)seconds / 2));
+}
+#endif
+
 void relay__stream_spread(const struct stream *stream) {
 #ifdef TCP_KEEPIDLE
   struct plane *plane = stream->plane;
-  int idle_s = plane->keepalive.idle_s;
+  const struct keepalive *keepalive = &plane->keepalive;
+  unsigned step = plane->spread++, round = step / 30;
 
-  if (idle_s > 1) /* from half of it on; a unix socket has no such option */
-    set_option(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE,
-               idle_s - (int)(plane->spread++ % (unsigned)(idle_s / 2)));
+  /* A unix socket has no such options. */
+  if (set_option(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE,
+                 spread_over(keepalive->idle_s, step)) == 0)
+    set_option(stream->fd, IPPROTO_TCP, TCP_KEEPINTVL,
+               spread_over(keepalive->interval_s, round));
 #else
   (void)stream;
 #endif

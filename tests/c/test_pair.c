@@ -387,13 +387,18 @@ TEST(a_rate_set_often_gives_nothing) {
   CHECK_INT(1000, limit.allowance); /* one that is new begins with a burst */
 }
 
-static int idle_of(const struct stream *stream) {
-  int idle_s = 0;
-  socklen_t length = sizeof(idle_s);
+static int seconds_of(const struct stream *stream, int option) {
+  int seconds = 0;
+  socklen_t length = sizeof(seconds);
 
-  CHECK_INT(
-      0, getsockopt(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &length));
-  return idle_s;
+  CHECK_INT(0, getsockopt(stream->fd, IPPROTO_TCP, option, &seconds, &length));
+  return seconds;
+}
+
+static void check_spread(const struct stream *stream, int idle_s,
+                         int interval_s) {
+  CHECK_INT(idle_s, seconds_of(stream, TCP_KEEPIDLE));
+  CHECK_INT(interval_s, seconds_of(stream, TCP_KEEPINTVL));
 }
 
 /* Or the questions to thousands of them would all be asked at once, and lost.
@@ -404,13 +409,16 @@ TEST(silent_peers_are_asked_one_after_the_other) {
   open_rig(&rig, false, NULL, 0);
   CHECK_INT(60, rig.plane.keepalive.idle_s);
   if (!secure && rig.pair->worker == NULL) {
-    CHECK_INT(60, idle_of(rig.pair->streams[0]));
-    CHECK_INT(59, idle_of(rig.pair->streams[1]));
+    check_spread(rig.pair->streams[0], 60, 10);
+    check_spread(rig.pair->streams[1], 59, 10);
     rig.plane.spread = 29;
     relay__stream_spread(rig.pair->streams[0]);
-    CHECK_INT(31, idle_of(rig.pair->streams[0]));
+    check_spread(rig.pair->streams[0], 31, 10);
     relay__stream_spread(rig.pair->streams[0]);
-    CHECK_INT(60, idle_of(rig.pair->streams[0]));
+    check_spread(rig.pair->streams[0], 60, 9);
+    rig.plane.spread = 149;
+    relay__stream_spread(rig.pair->streams[0]);
+    check_spread(rig.pair->streams[0], 31, 6);
   }
   rig_close(&rig);
 }
