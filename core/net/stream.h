@@ -98,10 +98,10 @@ void relay__stream_pardon(struct stream *stream);
 int relay__stream_shutdown(struct stream *stream);
 
 /* Has the peer asked whether it is alive somewhat sooner than it may be silent,
-   and asked again sooner, each stream of the plane at another time. The kernel keeps long timers to two
-   seconds or so: of thousands of peers that fell silent together, all would be
-   asked at one moment, and again, and most questions be lost in a queue on the
-   way each time. */
+   and asked again sooner, each stream of the plane at another time. The kernel
+   keeps long timers to two seconds or so: of thousands of peers that fell
+   silent together, all would be asked at one moment, and again, and most
+   questions be lost in a queue on the way each time. */
 void relay__stream_spread(const struct stream *stream);
 
 /* Bytes not yet acknowledged by the peer, those that TLS keeps included; 0 when
