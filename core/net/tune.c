@@ -84,13 +84,14 @@ void relay__stream_spread(const struct stream *stream) {
 #ifdef TCP_KEEPIDLE
   struct plane *plane = stream->plane;
   const struct keepalive *keepalive = &plane->keepalive;
-  unsigned step = plane->spread++, round = step / 30;
+  unsigned step = plane->spread++;
+  unsigned times = keepalive->idle_s < 2 ? 1 : (unsigned)keepalive->idle_s / 2;
 
   /* A unix socket has no such options. */
   if (set_option(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE,
                  spread_over(keepalive->idle_s, step)) == 0)
     set_option(stream->fd, IPPROTO_TCP, TCP_KEEPINTVL,
-               spread_over(keepalive->interval_s, round));
+               spread_over(keepalive->interval_s, step / times));
 #else
   (void)stream;
 #endif

@@ -10,10 +10,10 @@ local sys = h.sys
 local real = {}
 
 -- A port nobody listens on. Outside the range the kernel hands out by itself,
--- so that nobody gets it by chance before the program does.
-function real.free_port()
+-- so that nobody gets it by chance before the program does; or between two.
+function real.free_port(low, high)
   for _ = 1, 100 do
-    local port = math.random(12000, 31000)
+    local port = math.random(low or 12000, high or 31000)
     local listener = sys.listen({ host = "0.0.0.0", port = port })
     if listener then
       listener:close()

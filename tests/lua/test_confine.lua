@@ -6,6 +6,7 @@
 local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
+local real = require("real")
 local sys = h.sys
 
 local T = { limit = 60 }
@@ -276,23 +277,11 @@ function T.test_another_user()
   assert_works(relay, directory, token)
 end
 
--- What nobody but root may open.
-local function privileged_port()
-  for _ = 1, 100 do
-    local port = math.random(300, 1000)
-    local listener = sys.listen({ host = "0.0.0.0", port = port })
-    if listener then
-      listener:close()
-      return port
-    end
-  end
-end
-
 function T.test_another_user_has_low_ports()
   need_root()
-  local port = privileged_port()
+  local port = real.free_port(300, 1000)
   local relay = h.start_relay({ "--user", "nobody", "--ports",
-    ("%d-%d"):format(port, port), port = privileged_port() })
+    ("%d-%d"):format(port, port), port = real.free_port(300, 1000) })
   local agent = h.start_echoserver(relay, { "--port", port })
   lu.assertEquals(agent.port, port)
   h.echo(agent, 1000)
