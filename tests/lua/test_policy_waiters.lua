@@ -70,7 +70,7 @@ end
 function T.test_hooks_that_loop_take_turns()
   local relay, agent = policy.scene(([[return { visitor = function(conn)
     if conn.addr == %q then while true do end end
-  end }]]):format(PATIENT))
+  end }]]):format(PATIENT), { "--hook-visitor", "30s" })
   local live, loops = h.connect(agent), {}
   live:send("x")
   lu.assertEquals(live:recv_exact(1), "x")
