@@ -133,6 +133,8 @@ int relay__plane_init_beside(struct plane *plane, uv_loop_t *loop,
 
 void relay__plane_close(struct plane *plane) {
   relay__hold_pool_close(plane);
+  free(plane->batch);
+  plane->batch = NULL;
   plane->on_descriptor = NULL;
   if (plane->handles == 0 && plane->on_empty != NULL)
     plane->on_empty(plane);

@@ -44,6 +44,7 @@ struct plane {
       *budget; /* `fds`, or those of the plane it stands beside */
   struct descriptors fds;
   struct hold_pool pool;
+  char *batch;      /* where TLS gathers records; NULL until it first does */
   unsigned handles; /* open, closing ones included */
 
   /* Host's callbacks: the last handle has closed; a descriptor was freed; a

@@ -17,9 +17,6 @@
 
 #ifdef __linux__
 #include <linux/sockios.h>
-#define SEND_MORE MSG_MORE
-#else
-#define SEND_MORE 0
 #endif
 
 /* EPIPE is what the kernel calls a reset that follows a FIN. */
@@ -312,21 +309,19 @@ ssize_t relay__stream_peek(struct stream *stream, void *bytes, size_t size) {
 }
 
 ssize_t relay__stream_send_raw(struct stream *stream, const void *bytes,
-                               size_t size, bool more) {
-  int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? SEND_MORE : 0);
+                               size_t size) {
   ssize_t count;
 
   do
-    count = send(stream->fd, bytes, size, flags);
+    count = send(stream->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
   while (count < 0 && errno == EINTR);
   return judge(stream, count, false);
 }
 
 ssize_t relay__stream_send(struct stream *stream, const void *bytes,
                            size_t size) {
-  return stream->tls != NULL
-             ? relay__tls_send(stream->tls, bytes, size)
-             : relay__stream_send_raw(stream, bytes, size, false);
+  return stream->tls != NULL ? relay__tls_send(stream->tls, bytes, size)
+                             : relay__stream_send_raw(stream, bytes, size);
 }
 
 #ifdef __linux__

@@ -143,11 +143,10 @@ int relay__stream_read_line(struct stream *stream, char *line, size_t *length,
 
 /* ---- for tls.c -------------------------------------------------------- */
 
-/* The socket itself, below TLS. `more`: the next bytes follow at once, so these
-   need not go by themselves. */
+/* The socket itself, below TLS. */
 ssize_t relay__stream_recv_raw(struct stream *stream, void *bytes, size_t size);
 ssize_t relay__stream_send_raw(struct stream *stream, const void *bytes,
-                               size_t size, bool more);
+                               size_t size);
 /* It is dead, for this reason unless for another one before. */
 void relay__stream_cut(struct stream *stream, int error);
 

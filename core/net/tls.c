@@ -14,9 +14,6 @@
 #include "net/container.h"
 #include "net/stream.h"
 
-/* Bytes in one record. */
-#define RECORD_BYTES (16 * 1024)
-
 /* ---- towards the socket ----------------------------------------------- */
 
 /* Keeps what the socket did not take; a record at a time, and an alert. */
@@ -41,7 +38,7 @@ int relay__tls_flush(struct tls *tls) {
   if (tls->out_length == 0)
     return 0;
   count = relay__stream_send_raw(tls->stream, tls->out + tls->out_start,
-                                 tls->out_length, false);
+                                 tls->out_length);
   if (count < 0)
     return (int)count;
   tls->out_start += (size_t)count;
@@ -53,20 +50,33 @@ int relay__tls_flush(struct tls *tls) {
   return 0;
 }
 
-static int on_bio_write(BIO *bio, const char *bytes, size_t size,
-                        size_t *written) {
-  struct tls *tls = BIO_get_data(bio);
+/* Sends these, and keeps what the socket does not take. False: the stream is
+   dead. */
+static bool pass_on(struct tls *tls, const char *bytes, size_t size) {
   ssize_t count = UV_EAGAIN;
   size_t sent;
 
-  BIO_clear_retry_flags(bio);
   if (tls->out_length == 0 && tls->phase != TLS_SHAKING)
-    count = relay__stream_send_raw(tls->stream, bytes, size, tls->more);
+    count = relay__stream_send_raw(tls->stream, bytes, size);
   if (count < 0 && count != UV_EAGAIN)
-    return 0;
+    return false;
   sent = count > 0 ? (size_t)count : 0;
   if (sent < size && keep(tls, bytes + sent, size - sent) != 0) {
     relay__stream_cut(tls->stream, UV_ENOMEM);
+    return false;
+  }
+  return true;
+}
+
+static int on_bio_write(BIO *bio, const char *bytes, size_t size,
+                        size_t *written) {
+  struct tls *tls = BIO_get_data(bio);
+
+  BIO_clear_retry_flags(bio);
+  if (tls->batch != NULL && size <= TLS_BATCH_BYTES - tls->batch_length) {
+    memcpy(tls->batch + tls->batch_length, bytes, size);
+    tls->batch_length += size;
+  } else if (!pass_on(tls, bytes, size)) {
     return 0;
   }
   *written = size;
@@ -75,7 +85,9 @@ static int on_bio_write(BIO *bio, const char *bytes, size_t size,
 
 static int on_bio_read(BIO *bio, char *bytes, size_t size, size_t *got) {
   struct tls *tls = BIO_get_data(bio);
-  ssize_t count = relay__stream_recv_raw(tls->stream, bytes, size);
+  size_t most = tls->bulk ? TLS_BATCH_BYTES : TLS_RECORD_WIRE_BYTES;
+  ssize_t count =
+      relay__stream_recv_raw(tls->stream, bytes, size < most ? size : most);
 
   BIO_clear_retry_flags(bio);
   if (count == UV_EAGAIN)
@@ -272,6 +284,7 @@ ssize_t relay__tls_recv(struct tls *tls, void *bytes, size_t size) {
     why = judge(tls);
   else
     tls->drained = SSL_has_pending(tls->ssl) == 0;
+  tls->bulk = length >= TLS_RECORD_BYTES;
   ERR_clear_error();
   return length != 0 ? (ssize_t)length : why;
 }
@@ -291,7 +304,26 @@ ssize_t relay__tls_peek(struct tls *tls, void *bytes, size_t size) {
   return result;
 }
 
-/* As long as the socket takes whole records. What it leaves of the last one is
+/* The records of one call are gathered first: a system call for each costs
+   more than this copy. Without memory for it they go one by one. */
+static void begin_batch(struct tls *tls) {
+  struct plane *plane = tls->stream->plane;
+
+  if (plane->batch == NULL)
+    plane->batch = malloc(TLS_BATCH_BYTES);
+  tls->batch = plane->batch;
+  tls->batch_length = 0;
+}
+
+static void end_batch(struct tls *tls) {
+  const char *batch = tls->batch;
+
+  tls->batch = NULL;
+  if (batch != NULL && tls->batch_length != 0)
+    pass_on(tls, batch, tls->batch_length);
+}
+
+/* As long as the socket takes whole batches. What it leaves of the last one is
    taken all the same. */
 ssize_t relay__tls_send(struct tls *tls, const void *bytes, size_t size) {
   size_t taken = 0, count = 0;
@@ -299,21 +331,25 @@ ssize_t relay__tls_send(struct tls *tls, const void *bytes, size_t size) {
 
   if (err != 0 || !is_open(tls))
     return err != 0 ? err : not_open(tls);
-  while (taken < size && tls->out_length == 0) {
-    size_t step = size - taken < RECORD_BYTES ? size - taken : RECORD_BYTES;
+  if (size > TLS_RECORD_BYTES)
+    begin_batch(tls);
+  if (size > TLS_BATCH_RECORDS * TLS_RECORD_BYTES)
+    size = TLS_BATCH_RECORDS * TLS_RECORD_BYTES;
+  while (taken < size && tls->out_length == 0 && !tls->stream->reset) {
+    size_t left = size - taken;
 
-    tls->more = taken + step < size;
-    if (!SSL_write_ex(tls->ssl, (const char *)bytes + taken, step, &count)) {
+    if (!SSL_write_ex(tls->ssl, (const char *)bytes + taken,
+                      left < TLS_RECORD_BYTES ? left : TLS_RECORD_BYTES,
+                      &count)) {
       /* A dead socket, or no memory; what came before can still be read. */
       relay__stream_cut(tls->stream, UV_ENOMEM);
-      err = tls->stream->error;
       break;
     }
     taken += count;
   }
-  tls->more = false;
+  end_batch(tls);
   ERR_clear_error();
-  return taken != 0 ? (ssize_t)taken : err;
+  return taken != 0 ? (ssize_t)taken : tls->stream->error;
 }
 
 int relay__tls_shutdown(struct tls *tls) {

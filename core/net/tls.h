@@ -31,6 +31,13 @@
 #define TLS_NAME_MAX 64
 #define TLS_FINGERPRINT_SIZE (2 * SECRET_SIZE + 1)
 
+/* Bytes of a full record, and what they become on the wire: header, content
+   type and tag come on top. So many are read, or written, at once. */
+#define TLS_RECORD_BYTES (16 * 1024)
+#define TLS_RECORD_WIRE_BYTES (5 + TLS_RECORD_BYTES + 1 + 16)
+#define TLS_BATCH_RECORDS 4
+#define TLS_BATCH_BYTES (TLS_BATCH_RECORDS * TLS_RECORD_WIRE_BYTES)
+
 struct stream;
 
 /* Paths of PEM files. */
@@ -68,12 +75,15 @@ struct tls {
                      */
   bool drained;     /* nothing is left inside that poll would not tell */
   bool closed;      /* our close_notify is made */
-  bool more;        /* another record follows the one being made */
+  bool bulk;        /* records come that are full: several are read at once.
+                       Such without bytes cost as much, each */
   int asked;        /* events the owner waits for */
   struct deadline kick;
   char *out; /* records that the socket has not taken; NULL: none */
   size_t out_start;
   size_t out_length;
+  char *batch; /* the plane's, while records are gathered there; or NULL */
+  size_t batch_length;
   uint8_t key[SECRET_SIZE];
   char identity[TLS_IDENTITY_MAX + 1];
 };

@@ -113,6 +113,9 @@ static int set_up(SSL_CTX *ctx, bool server) {
   SSL_CTX_clear_mode(ctx, SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_read_ahead(ctx, 1); /* or each record takes two reads */
+  /* Room for whole records, or a part of one is moved each time; and OpenSSL
+     aligns what follows a header. */
+  SSL_CTX_set_default_read_buffer_len(ctx, TLS_BATCH_BYTES + sizeof(uint64_t));
   /* With no authority to trust, whatever certificate comes is refused. What
      tls_certificate.c lays over this brings authorities. */
   SSL_CTX_set_verify(ctx, server ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
