@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Connects to ports in turn, so many times a second, and closes by a reset, for
--- ever; from many addresses.
+-- ever; from many addresses. Says after each second's worth how many it was.
 --
 --   lua5.4 bench/flood.lua RATE PORT ...
 
@@ -21,6 +21,9 @@ for i = 0, math.maxinteger do
     { from = ("127.1.%d.%d"):format(i // 200 % 250, i % 200 + 1) })
   if socket then
     socket:reset()
+  end
+  if (i + 1) % RATE == 0 then
+    print(i + 1)
   end
   if i % BURST == 0 then
     sys.sleep(math.max(0, began + i / RATE - sys.now()))
