@@ -27,8 +27,9 @@ rm -rf "$logs"
 mkdir -p "$logs"
 
 # Sanitizers cost time; tests ask this factor before they call something late.
-slow=1
+slow=1 most=600
 [ -z "$sanitized" ] || slow=4
+[ -z "${RELAY_TEST_FULL:-}" ] || most=1800
 stressed=$(sed -n 's/^RELAY_LUA_STRESS:[^=]*=ON$/1/p' "$build/CMakeCache.txt")
 export RELAY_TEST_STRESSED="$stressed"
 export RELAY_TEST_BUILD="$build" RELAY_TEST_SLOW="${RELAY_TEST_SLOW:-$slow}"
@@ -120,7 +121,7 @@ for test in tests/lua/test_*.lua; do
   [ -f "$test" ] || continue
   name=${test##*/test_}
   name=lua/${name%.lua}
-  unit "$name" $((600 * slow)) lua5.4 tests/lua/run.lua "$test" "$@"
+  unit "$name" $((most * slow)) lua5.4 tests/lua/run.lua "$test" "$@"
 done
 
 if [ -n "$lint" ]; then unit lint 900 tests/lint.sh "$build"; fi

@@ -14,6 +14,8 @@
 #include <linux/sockios.h>
 #endif
 
+#define KEEPALIVE_COUNT_MAX 127 /* for the kernel */
+
 struct option {
   int level;
   int name;
@@ -73,10 +75,26 @@ int relay__stream_tune(const struct plane *plane, int fd) {
 }
 
 #ifdef TCP_KEEPIDLE
+/* The kernel keeps timers of about a minute to 2 or 4 s (2^11 or 2^12 ms): what
+   expires in one such grain expires in one moment. So who was silent for longer
+   is asked in bursts, and an even number of seconds later might always meet the
+   next one; an odd one does not. */
+static int odd(int seconds) {
+  return seconds < 2 ? seconds : (seconds - 1) | 1;
+}
+
+/* The intervals there are: odd ones from a quarter of it up to all of it. */
+static int choose_interval(int seconds, unsigned turn) {
+  int least = odd((seconds + 3) / 4);
+  int most = odd(seconds);
+
+  return least + 2 * (int)(turn % (unsigned)((most - least) / 2 + 1));
+}
+
 /* From half of it up to all of it. */
-static int spread_over(int seconds, unsigned step) {
+static int choose_idle(int seconds, unsigned turn) {
   return seconds < 2 ? seconds
-                     : seconds - (int)(step % ((unsigned)seconds / 2));
+                     : seconds - (int)(turn % ((unsigned)seconds / 2));
 }
 #endif
 
@@ -84,14 +102,18 @@ void relay__stream_spread(const struct stream *stream) {
 #ifdef TCP_KEEPIDLE
   struct plane *plane = stream->plane;
   const struct keepalive *keepalive = &plane->keepalive;
-  unsigned step = plane->spread++;
-  unsigned times = keepalive->idle_s < 2 ? 1 : (unsigned)keepalive->idle_s / 2;
+  unsigned turn = plane->spread++;
+  unsigned idles = keepalive->idle_s < 2 ? 1 : (unsigned)keepalive->idle_s / 2;
+  int interval_s = choose_interval(keepalive->interval_s, turn / idles);
+  int count = keepalive->interval_s * keepalive->count / interval_s;
 
   /* A unix socket has no such options. */
   if (set_option(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE,
-                 spread_over(keepalive->idle_s, step)) == 0)
-    set_option(stream->fd, IPPROTO_TCP, TCP_KEEPINTVL,
-               spread_over(keepalive->interval_s, step / times));
+                 choose_idle(keepalive->idle_s, turn)) != 0)
+    return;
+  set_option(stream->fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_s);
+  set_option(stream->fd, IPPROTO_TCP, TCP_KEEPCNT,
+             count < KEEPALIVE_COUNT_MAX ? count : KEEPALIVE_COUNT_MAX);
 #else
   (void)stream;
 #endif

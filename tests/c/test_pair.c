@@ -396,29 +396,43 @@ static int seconds_of(const struct stream *stream, int option) {
 }
 
 static void check_spread(const struct stream *stream, int idle_s,
-                         int interval_s) {
+                         int interval_s, int count) {
   CHECK_INT(idle_s, seconds_of(stream, TCP_KEEPIDLE));
   CHECK_INT(interval_s, seconds_of(stream, TCP_KEEPINTVL));
+  CHECK_INT(count, seconds_of(stream, TCP_KEEPCNT));
+}
+
+static void spread_again(struct rig *rig, unsigned turn) {
+  rig->plane.spread = turn;
+  relay__stream_spread(rig->pair->streams[0]);
 }
 
 /* Or the questions to thousands of them would all be asked at once, and lost.
  */
 TEST(silent_peers_are_asked_one_after_the_other) {
   struct rig rig;
+  struct stream *stream;
 
   open_rig(&rig, false, NULL, 0);
+  stream = rig.pair->streams[0];
   CHECK_INT(60, rig.plane.keepalive.idle_s);
   if (!secure && rig.pair->worker == NULL) {
-    check_spread(rig.pair->streams[0], 60, 10);
-    check_spread(rig.pair->streams[1], 59, 10);
-    rig.plane.spread = 29;
-    relay__stream_spread(rig.pair->streams[0]);
-    check_spread(rig.pair->streams[0], 31, 10);
-    relay__stream_spread(rig.pair->streams[0]);
-    check_spread(rig.pair->streams[0], 60, 9);
-    rig.plane.spread = 149;
-    relay__stream_spread(rig.pair->streams[0]);
-    check_spread(rig.pair->streams[0], 31, 6);
+    check_spread(stream, 60, 3, 20);
+    check_spread(rig.pair->streams[1], 59, 3, 20);
+    spread_again(&rig, 29);
+    check_spread(stream, 31, 3, 20);
+    spread_again(&rig, 30);
+    check_spread(stream, 60, 5, 12);
+    spread_again(&rig, 3 * 30 + 29);
+    check_spread(stream, 31, 9, 6);
+    spread_again(&rig, 4 * 30);
+    check_spread(stream, 60, 3, 20);
+    rig.plane.keepalive = (struct keepalive){1, 1, 1};
+    spread_again(&rig, 7);
+    check_spread(stream, 1, 1, 1);
+    rig.plane.keepalive = (struct keepalive){2, 32767, 127};
+    spread_again(&rig, 7);
+    check_spread(stream, 2, 8205, 127);
   }
   rig_close(&rig);
 }
