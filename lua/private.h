@@ -316,6 +316,7 @@ int relay__lua_sleep(lua_State *L);
 int relay__lua_resolve(lua_State *L);
 /* relay.wait */
 int relay__lua_wait_for(lua_State *L);
+void relay__lua_open_waker(lua_State *L);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
 /* An argument that C will read as a string, so one without a zero byte. */
 const char *relay__lua_check_text(lua_State *L, int index);

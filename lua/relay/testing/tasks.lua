@@ -220,6 +220,9 @@ function tasks.wait(policy, ...)
     raise.argument(2, "relay.wait", "it cannot be 0")
   end
   local waker, wake = make_waker(wait_begin(policy, "relay.wait"))
+  local _ <close> = setmetatable({}, {
+    __close = function() waker.state = "over" end,
+  })
   run(wake)
   if waker.state ~= "woken" then
     local task = wait_begin(policy, "relay.wait")
@@ -231,10 +234,8 @@ function tasks.wait(policy, ...)
     end
   end
   if waker.state ~= "woken" then
-    waker.state = "over"
     return nil, "timeout"
   end
-  waker.state = "over"
   return table.unpack(waker.values, 1, waker.values.n)
 end
 
