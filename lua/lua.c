@@ -225,9 +225,9 @@ static void on_start_end(struct task *task) {
   char error[ERROR_MAX];
   bool failed = task->failed;
 
+  relay__lua_name_script(task->policy, "start: ");
   memcpy(error, task->policy->error, sizeof(error));
   relay__lua_task_release(task);
-  relay__lua_first_line(error);
   lua->on_started(lua->started_data, failed ? error : NULL);
 }
 

@@ -262,6 +262,9 @@ void relay__lua_keep_error(struct policy *policy, lua_State *L);
 void relay__lua_close_thread(lua_State *co, lua_State *from);
 /* Cuts the traceback off. */
 void relay__lua_first_line(char *text);
+/* The same for the policy's `error`; what was raised by C alone has no place,
+   and gets the script and `where` in front. */
+void relay__lua_name_script(struct policy *policy, const char *where);
 
 /* Reads and runs the script, and checks its table. Or `error` says why. */
 int relay__lua_load(struct policy *policy);
@@ -311,6 +314,8 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what);
 int relay__lua_wait(lua_State *L, lua_KContext context, lua_KFunction then);
 /* Whether the coroutine stands in an engine wait. */
 bool relay__lua_is_waiting(lua_State *co);
+/* Says in the policy's `error` where a hook yielded that was not to wait. */
+void relay__lua_blame_yield(const struct task *task);
 void relay__lua_open_coroutine(lua_State *L);
 int relay__lua_sleep(lua_State *L);
 int relay__lua_resolve(lua_State *L);

@@ -289,8 +289,7 @@ bool relay__lua_task_run(struct task *task) {
     return true;
   }
   if (status == LUA_YIELD && !task->cancelled)
-    memcpy(task->policy->error, "a hook cannot yield",
-           sizeof("a hook cannot yield"));
+    relay__lua_blame_yield(task);
   else if (status != LUA_YIELD)
     relay__lua_keep_error(task->policy, co);
   task->failed = true;

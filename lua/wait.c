@@ -7,6 +7,7 @@
  * on top of a waiting coroutine's stack: nobody else can resume it meanwhile.
  */
 #include <math.h>
+#include <stdio.h>
 
 #include "private.h"
 
@@ -35,6 +36,24 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
 int relay__lua_wait(lua_State *L, lua_KContext context, lua_KFunction then) {
   lua_pushlightuserdata(L, (void *)&mark);
   return lua_yieldk(L, 1, context, then);
+}
+
+/* Nothing was raised, so nothing else says where. */
+void relay__lua_blame_yield(const struct task *task) {
+  lua_Debug at;
+  int level;
+
+  at.currentline = -1;
+  for (level = 0; at.currentline < 0; level++)
+    if (lua_getstack(task->co, level, &at) == 0)
+      break;
+    else
+      lua_getinfo(task->co, "Sl", &at);
+  if (at.currentline >= 0)
+    snprintf(task->policy->error, ERROR_MAX, "%s:%d: a hook cannot yield",
+             at.short_src, at.currentline);
+  else
+    snprintf(task->policy->error, ERROR_MAX, "a hook cannot yield");
 }
 
 /* ---- sleep ------------------------------------------------------------ */

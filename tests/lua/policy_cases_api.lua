@@ -292,6 +292,17 @@ cases["shared ports"] = function(scene)
 end
 cases["listen to nothing"] = raises("relay.listen {}",
   "bad argument #1 to 'listen' (port must be 1 to 65535)")
+cases["listen to a part of a port"] = raises("relay.listen { port = 443.5 }",
+  "bad argument #1 to 'listen' (port must be 1 to 65535)")
+cases["listen on a name"] = raises(
+  "relay.listen { port = 443, host = 'relay.example' }",
+  "bad argument #1 to 'listen' (host must be a literal address)")
+cases["listen on a table"] = raises("relay.listen { port = 443, host = {} }",
+  "bad argument #1 to 'listen' (host must be a literal address)")
+cases["log what does not fit its format"] = raises("relay.log('info', '%d', {})",
+  "bad argument #2 to 'string.format' (number expected, got table)")
+cases["log by a format that is none"] = raises("relay.log('info', '%z', 1)",
+  "invalid conversion '%z' to 'format'")
 cases["listen with an unknown key"] = raises("relay.listen { prot = 5 }",
   "relay.listen: unknown key 'prot' (did you mean 'port'?)")
 

@@ -52,9 +52,11 @@ local REFUSED = {
     "policy.lua:1: no luck",
   ["return { start = function() relay.stats() end }"] =
     "policy.lua:1: there is no relay yet, or no more",
-  ["return { start = function() relay.sleep(60) end }"] = "it waited too long",
+  ["return { start = function() relay.sleep(60) end }"] =
+    "policy.lua: start: it waited too long",
   ["return { start = function() coroutine.yield() end }"] =
-    "a hook cannot yield",
+    "policy.lua:1: a hook cannot yield",
+  ["return { start = function() error() end }"] = "policy.lua: start: nil",
   ["return { start = function() relay.listen { port = 9 } end }"] =
     "policy.lua: relay.listen: port 9: address already in use",
 }

@@ -92,6 +92,11 @@ local function read_network(text)
   return mask(bytes, offset + number), offset + number
 end
 
+-- Of this machine: it may name an interface.
+function cidr.is_address(text)
+  return type(text) == "string" and read_address((text:gsub("%%.*", ""))) ~= nil
+end
+
 -- ---- what a script calls ----------------------------------------------------
 
 -- Kept apart: what a policy holds has nothing but `has`.
@@ -121,6 +126,13 @@ local meta = { __index = { has = has }, __name = "relay.cidr",
 
 function cidr.make(...)
   local list = raise.check_type(table.pack(...), 1, "relay.cidr", "table")
+  local keys = 0
+  for _ in next, list do
+    keys = keys + 1
+  end
+  if keys ~= rawlen(list) then
+    raise.argument(1, "relay.cidr", "its table must be a list")
+  end
   local lengths, set = {}, setmetatable({}, meta)
   for i = 1, rawlen(list) do
     local text = rawget(list, i)
