@@ -99,7 +99,7 @@ end
 
 drivers["deny-list.lua"] = function()
   local list = h.tmpdir() .. "/denied"
-  h.write_file(list, "# enemies\n192.0.2.0/24\n127.0.0.9\n")
+  h.write_file(list, "# enemies\n192.0.2.0/24\n::ffff:127.0.0.9 # here\n")
   local relay, agent = pages.scene("deny-list.lua",
     { ["/etc/relay/denied"] = list })
   pages.assert_served(agent)
