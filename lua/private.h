@@ -302,6 +302,13 @@ void relay__lua_push_final(lua_State *L, const struct event *event);
 void relay__lua_set_eof(lua_State *L, int index, bool eof);
 /* Only alive, data and tostring work from now on. Safe anywhere. */
 void relay__lua_box_forget(struct policy *policy, uint64_t id);
+/* In all policies there are but one, which has its last hook: each of them may
+   have made a box of it, by relay.conns. */
+void relay__lua_forget(struct relay_lua *lua, uint64_t id,
+                       const struct policy *except);
+/* The same in all: before it is let in, a subject has no end that is told. */
+void relay__lua_forget_denied(struct relay_lua *lua, enum hook hook,
+                              uint64_t subject);
 /* Whether the value is an agent; its id, 0 once it is gone. */
 bool relay__lua_is_agent(lua_State *L, int index, uint64_t *id);
 void relay__lua_open_objects(lua_State *L);
