@@ -68,10 +68,10 @@ static int api_log(lua_State *L) {
     lua_replace(L, 1);
     if (lua_pcall(L, lua_gettop(L) - 1, 1, 0) != LUA_OK)
       return blame_format(L);
-    text = lua_tostring(L, -1);
   } else {
-    text = luaL_tolstring(L, 2, NULL);
+    luaL_tolstring(L, 2, NULL);
   }
+  text = relay__lua_printable(L, -1);
   relay__lua_log(relay__lua_policy_of(L)->lua, (relay_log_level)level, text,
                  NULL, 0);
   return 0;
@@ -90,7 +90,7 @@ int relay__lua_print(lua_State *L) {
   }
   luaL_pushresult(&buffer);
   relay__lua_log(relay__lua_policy_of(L)->lua, RELAY_LOG_INFO,
-                 lua_tostring(L, -1), NULL, 0);
+                 relay__lua_printable(L, -1), NULL, 0);
   return 0;
 }
 

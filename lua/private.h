@@ -471,6 +471,9 @@ void relay__lua_log(struct relay_lua *lua, relay_log_level level,
                     size_t count);
 /* The policy's `error`, once in a while if it is always the same. */
 void relay__lua_log_failure(struct policy *policy, const char *where);
+/* The string there, which is replaced where it holds a zero byte: C would take
+   that for its end. */
+const char *relay__lua_printable(lua_State *L, int index);
 int relay__lua_log_hook(struct policy *policy, const relay_log_record *record);
 
 #endif

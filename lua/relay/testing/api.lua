@@ -76,7 +76,7 @@ function functions.log(policy, arguments)
   else
     text = tostring(arguments[2])
   end
-  policy.world:log(level, text)
+  policy.world:log(level, raise.printable(text))
 end
 
 -- ---- lists and numbers ------------------------------------------------------

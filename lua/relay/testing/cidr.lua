@@ -108,7 +108,7 @@ local function has(...)
   if not lengths then
     raise.wrong_type(arguments, 1, "has", "relay.cidr")
   end
-  local text = raise.check_string(arguments, 2, "has")
+  local text = raise.check_text(arguments, 2, "has")
   local address = read_address(text)
   if not address then
     raise.error("'%s' is not an address", text)

@@ -255,7 +255,7 @@ end
 -- `hosts` is the test's: a list of addresses, with `delay` in seconds if it
 -- takes time; or why there is none.
 function tasks.resolve(policy, ...)
-  local host = raise.check_string(table.pack(...), 1, "relay.resolve")
+  local host = raise.check_text(table.pack(...), 1, "relay.resolve")
   local task = wait_begin(policy, "relay.resolve")
   local found = policy.world.hosts[host]
   local is_list = type(found) == "table"
