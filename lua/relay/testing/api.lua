@@ -150,7 +150,11 @@ function functions.listen(policy, arguments)
 end
 
 function functions.reload(policy)
-  policy.world.reload_wanted = true
+  local world = policy.world
+  if world.reloading then
+    return nil, "a reload is under way"
+  end
+  world.reload_wanted = true
   return true
 end
 
