@@ -440,6 +440,8 @@ struct relay_lua {
 void relay__lua_check_closed(struct relay_lua *lua);
 /* Looks at the queues from the loop. */
 void relay__lua_wake_soon(struct relay_lua *lua);
+/* How far the loop's clock, that of its last wake-up, is behind. */
+uint64_t relay__lua_lag_ms(const struct relay_lua *lua);
 void relay__lua_init_table(struct relay_lua *lua);
 
 int relay__lua_call_add(struct relay_lua *lua, uint64_t id, struct task *task,
