@@ -247,6 +247,9 @@ void relay__lua_policy_unhold(struct policy *policy);
    or a status, and the policy's `error` says why. */
 int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
                        unsigned budget_ms);
+/* A lua_Alloc that counts; `data` is the policy. */
+void *relay__lua_allocate(void *data, void *block, size_t old_size,
+                          size_t size);
 void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms);
 void relay__lua_budget_arm(const struct policy *policy, lua_State *L);
 /* Collects what an entry left that found no memory. When next to nothing is
