@@ -437,6 +437,15 @@ int relay__lua_call_add(struct relay_lua *lua, uint64_t id, struct task *task,
 struct call *relay__lua_call_find(struct relay_lua *lua, uint64_t id);
 void relay__lua_call_remove(struct relay_lua *lua, uint64_t id);
 
+/* For table.c: what a hook says of a question, at once or later (DEFER); a
+   question that is not to be answered any more; news; and `tick`, which returns
+   when to be called again. The event is borrowed. */
+int relay__lua_ask(struct relay_lua *lua, struct event *event,
+                   relay_verdict *verdict);
+void relay__lua_cancel(struct relay_lua *lua, uint64_t call);
+void relay__lua_tell(struct relay_lua *lua, const struct event *event);
+uint64_t relay__lua_tick(struct relay_lua *lua, uint64_t now_ms);
+
 /* Tells or asks what is in the queue. */
 void relay__lua_drain_queue(struct relay_lua *lua);
 void relay__lua_drop_queue(struct relay_lua *lua);
