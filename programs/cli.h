@@ -43,7 +43,7 @@ struct cli_option {
   const char *choices;
 };
 
-#define CLI_TABLES_MAX 6 /* NULL included */
+#define CLI_TABLES_MAX 7 /* NULL included */
 
 struct cli {
   const char *program;

@@ -64,6 +64,13 @@ static bool conclude(struct relay *relay, struct asking *asking,
   return true;
 }
 
+/* Without the hook, the tokens file decides. */
+static bool has_auth(const struct relay *relay, struct verdict *verdict) {
+  relay__verdict_init(verdict);
+  verdict->given.answer = RELAY_ABSTAIN;
+  return relay->policy.auth != NULL;
+}
+
 /* What there is to say of a certificate. */
 static void add_subject(relay_credentials *credentials,
                         const struct subject *subject) {
@@ -92,11 +99,8 @@ bool relay__ask_auth(struct session *session, struct verdict *verdict) {
   struct asking asking;
   int err;
 
-  if (relay->policy.auth == NULL) {
-    relay__verdict_init(verdict);
-    verdict->given.answer = RELAY_ABSTAIN;
+  if (!has_auth(relay, verdict))
     return true;
-  }
   relay__session_info(session, &info);
   begin(relay, &asking, &session->question, verdict);
   err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
@@ -121,11 +125,8 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
   int err;
 
   *keyed = false;
-  if (relay->policy.auth == NULL) {
-    relay__verdict_init(verdict);
-    verdict->given.answer = RELAY_ABSTAIN;
+  if (!has_auth(relay, verdict))
     return true;
-  }
   add_subject(&credentials, &proof->subject);
   relay__proof_info(proof, &info);
   begin(relay, &asking, &proof->question, verdict);

@@ -132,6 +132,10 @@ void relay__note_pause(struct relay *relay);
 /* Something ended: is a drain complete? */
 void relay__check_drained(struct relay *relay);
 
+/* ---- options.c -------------------------------------------------------- */
+/* Those given over the defaults, with copies of their texts. UV_EINVAL. */
+int relay__options_take(struct relay *relay, const relay_options *given);
+
 /* ---- trust.c ---------------------------------------------------------- */
 int relay__trust_init(struct relay *relay);
 void relay__trust_free(struct relay *relay);

@@ -8,6 +8,7 @@
 
 local lu = require("luaunit")
 local h = require("harness")
+local real = require("real")
 local scene = require("scene")
 local typed = require("typed")
 local sys = h.sys
@@ -218,9 +219,7 @@ local function refused_by(relay, target, options)
 end
 
 function T.test_a_service_that_is_down()
-  local listener = sys.listen()
-  local port = listener:port()
-  listener:close()
+  local port = real.free_port()
   local relay = h.start_relay()
   local fds = scene.sockets(relay)
   for i, target in ipairs({ port, "localhost:" .. port,

@@ -7,6 +7,7 @@
 local lu = require("luaunit")
 local cjson = require("cjson")
 local h = require("harness")
+local real = require("real")
 local scene = require("scene")
 local typed = require("typed")
 local sys = h.sys
@@ -139,9 +140,7 @@ function T.test_a_privileged_port()
 end
 
 function T.test_a_relay_that_is_not_there()
-  local listener = sys.listen()
-  local port = listener:port()
-  listener:close()
+  local port = real.free_port()
   for _, name in ipairs({ "echoserver", "expose" }) do
     local target = name == "expose" and "80" or nil
     assert_ends(run(name, "127.0.0.1", port, "--once", target), 1,
@@ -189,9 +188,7 @@ end
 
 -- PORT is the port, and what it leases is on the same address.
 function T.test_the_port_and_address_it_is_told()
-  local listener = sys.listen()
-  local port = listener:port()
-  listener:close()
+  local port = real.free_port()
   local relay = h.start_relay({ port = port, "--listen", "127.0.0.1" })
   lu.assertEquals(relay.port, port)
   local agent = h.start_echoserver(relay)

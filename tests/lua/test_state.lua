@@ -7,18 +7,13 @@ local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
 local real = require("real")
+local stateful = require("stateful")
 local typed = require("typed")
 local sys = h.sys
 
-local T = { limit = 60, tearDown = typed.close_all }
+local start, assert_echo = stateful.start, stateful.assert_echo
 
-local function start(directory, options)
-  options = options or {}
-  options.port = options.port or real.free_port()
-  table.insert(options, "--state")
-  table.insert(options, directory)
-  return h.start_relay(options)
-end
+local T = { limit = 60, tearDown = typed.close_all }
 
 -- The same again, on the same port.
 local function again(relay, directory, options)
@@ -33,13 +28,6 @@ local function kept(directory)
     table.insert(files, name)
   end
   return files
-end
-
-local function assert_echo(port, text)
-  local visitor = h.connect(port)
-  visitor:send(text)
-  lu.assertEquals(visitor:recv_exact(#text), text)
-  visitor:close()
 end
 
 local function with_ticket(relay, ticket)

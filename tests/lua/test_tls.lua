@@ -6,6 +6,7 @@
 local lu = require("luaunit")
 local h = require("harness")
 local keyed = require("keyed")
+local real = require("real")
 local scene = require("scene")
 local tap = require("tap")
 local typed = require("typed")
@@ -563,9 +564,7 @@ function T.test_the_same_name_takes_over()
     lu.assertTrue(other:running())
   end
   -- Where it wants another port, the former is let go.
-  local free = assert(sys.listen())
-  local port = free:port()
-  free:close()
+  local port = real.free_port()
   local third = start("alice", "web", "--port", port)
   lu.assertEquals(third.port, port)
   lu.assertEquals({ second:wait() }, { "exit", 1 })
