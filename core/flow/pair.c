@@ -82,6 +82,15 @@ static bool is_shut(const struct flow *flow) {
   return flow->phase == FLOW_SHUT;
 }
 
+static unsigned count_shut(const struct pair *pair) {
+  unsigned count = 0;
+  unsigned i;
+
+  for (i = 0; i < pair->flow_count; i++)
+    count += is_shut(&pair->flows[i]);
+  return count;
+}
+
 static int flow_error(const struct pair *pair) {
   unsigned i;
 
@@ -179,7 +188,10 @@ static uint64_t keepalive_ms(const struct pair *pair) {
          1000;
 }
 
-static void note_moved(struct pair *pair) {
+/* Whether anything was passed on since `shut` flows were: an end is, too. */
+static void note_moved(struct pair *pair, size_t moved, unsigned shut) {
+  if (moved == 0 && count_shut(pair) == shut)
+    return;
   pair->active_ms = now_ms(pair);
   if (pair->deaf_ms == 0)
     pair->deaf_ms = pair->active_ms + keepalive_ms(pair);
@@ -278,6 +290,7 @@ static void update(struct pair *pair) {
 }
 
 static void pump(struct pair *pair, const struct stream *stream, int events) {
+  unsigned shut = count_shut(pair);
   size_t moved = 0;
   unsigned i;
 
@@ -293,8 +306,7 @@ static void pump(struct pair *pair, const struct stream *stream, int events) {
   if (is_any_reset(pair))
     for (i = 0; i < pair->flow_count; i++)
       moved += relay__flow_pump(&pair->flows[i], false);
-  if (moved != 0)
-    note_moved(pair);
+  note_moved(pair, moved, shut);
 }
 
 static void on_stream_event(struct stream *stream, int events) {
@@ -306,6 +318,7 @@ static void on_stream_event(struct stream *stream, int events) {
 
 static void on_deadline(struct deadline *deadline) {
   struct pair *pair = container_of(deadline, struct pair, deadline);
+  unsigned shut = count_shut(pair);
   size_t moved = 0;
   int reason;
   unsigned i;
@@ -314,8 +327,7 @@ static void on_deadline(struct deadline *deadline) {
     pair->look_ms *= 2;
   for (i = 0; i < pair->flow_count; i++)
     moved += relay__flow_pump(&pair->flows[i], false);
-  if (moved != 0)
-    note_moved(pair);
+  note_moved(pair, moved, shut);
   if (silence_due(pair, &reason) <= now_ms(pair))
     finish(pair, reason);
   else if (has_vanished(pair))

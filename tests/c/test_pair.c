@@ -338,6 +338,28 @@ TEST(half_closed_and_silent_is_reset) {
   rig_close(&rig);
 }
 
+/* An end after a long silence has its answer awaited like any other. */
+TEST(half_closed_after_a_silence_has_its_time) {
+  struct pair_limits limits = {.fin_timeout_ms = 500};
+  struct rig rig;
+  uint64_t until;
+
+  open_rig(&rig, false, &limits, 0);
+  carry(&rig, 0, 10);
+  until = uv_hrtime() + 600 * UINT64_C(1000000);
+  RIG_UNTIL(&rig, uv_hrtime() > until);
+  peer_shut(&rig.peers[0]);
+  read_end(&rig, 1);
+  CHECK(rig.peers[1].eof);
+  carry(&rig, 1, 10);
+  peer_shut(&rig.peers[1]);
+  read_end(&rig, 0);
+  CHECK(rig.peers[0].eof);
+  RIG_UNTIL(&rig, rig_ended(&rig));
+  CHECK_INT(0, rig.reason);
+  rig_close(&rig);
+}
+
 TEST(idle_is_reset) {
   struct pair_limits limits = {.idle_ms = 50};
   struct rig rig;
@@ -598,6 +620,7 @@ static void run_all(void) {
   RUN(urgent_byte_to_a_full_pair_does_not_spin);
   RUN(one_byte_segments_fill_no_trap);
   RUN(half_closed_and_silent_is_reset);
+  RUN(half_closed_after_a_silence_has_its_time);
   RUN(idle_is_reset);
   RUN(silent_peers_are_asked_one_after_the_other);
   RUN(a_reader_that_stops_lives_on);
