@@ -214,6 +214,32 @@ TEST(urgent_byte_is_delivered_in_line) {
   rig_close(&rig);
 }
 
+static unsigned told;
+
+static void note_event(struct stream *stream, int events) {
+  (void)events;
+  told += stream->reset;
+}
+
+/* While a stream is only watched for its end. */
+TEST(a_reset_behind_an_urgent_byte_is_told_once) {
+  struct stream *stream = NULL;
+  struct rig rig;
+
+  rig_init(&rig, mode);
+  rig_connect(&rig, &rig.peers[0], &stream, 0);
+  told = 0;
+  relay__stream_own(stream, note_event, NULL);
+  CHECK_INT(0, relay__stream_watch(stream, 0));
+  peer_send_urgent(&rig.peers[0]);
+  peer_reset(&rig.peers[0]);
+  RIG_UNTIL(&rig, told != 0);
+  CHECK(count_turns(&rig) < 10);
+  CHECK_INT(1, told);
+  relay__stream_close(stream);
+  rig_close(&rig);
+}
+
 TEST(urgent_byte_to_a_full_pair_does_not_spin) {
   struct rig rig;
   struct peer *a, *b;
@@ -617,6 +643,7 @@ static void run_all(void) {
   RUN(bytes_before_a_reset_reach_a_slow_reader);
   RUN(reset_after_fin_is_a_reset);
   RUN(urgent_byte_is_delivered_in_line);
+  RUN(a_reset_behind_an_urgent_byte_is_told_once);
   RUN(urgent_byte_to_a_full_pair_does_not_spin);
   RUN(one_byte_segments_fill_no_trap);
   RUN(half_closed_and_silent_is_reset);
