@@ -174,3 +174,9 @@ void relay__complaints_init(struct relay *relay);
 void relay__complain(struct relay *relay, const char *from, const char *what);
 
 #endif
+/* The same of what may happen to the honest: at that level. */
+void relay__complain_at(struct relay *relay, relay_log_level level,
+                        const char *from, const char *what);
+/* Whether a refusal in words that vary, of who has proven nothing, may have a
+   record now: one a second of all of them. */
+bool relay__denial_is_due(struct relay *relay);
