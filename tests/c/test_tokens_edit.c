@@ -170,8 +170,8 @@ TEST(takes_an_older_struct) {
 
   unlink(path);
   wish.note = "nobody may read this";
-  CHECK_INT(0, relay_token_new(path, &wish, made, sizeof made, error,
-                               sizeof error));
+  CHECK_INT(
+      0, relay_token_new(path, &wish, made, sizeof made, error, sizeof error));
   CHECK(strstr(read_file(), "old key=") != NULL);
   CHECK(strstr(read_file(), "note=") == NULL);
 }
