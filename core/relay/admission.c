@@ -80,6 +80,19 @@ static int allowed_port(const struct session *session, unsigned port) {
   return port >= 1024 ? 0 : RELAY_EPORT_REFUSED;
 }
 
+static bool has_room(const struct session *session) {
+  const struct relay *relay = session->relay;
+  const struct token *token = relay__trust_token(relay, session->token_id);
+  unsigned limit = token != NULL && token->leases != 0
+                       ? token->leases
+                       : relay->options.max_leases_per_owner;
+  unsigned count = relay__lease_count(session);
+
+  /* One that this one is to replace does not count. */
+  return count < limit ||
+         (count == limit && relay__lease_owned(session) != NULL);
+}
+
 static void open_lease(struct session *session, const struct verdict *verdict) {
   const relay_verdict *given = &verdict->given;
   unsigned port = given->port != 0 ? given->port : session->want_port;
@@ -89,6 +102,8 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
     err = RELAY_EPORT_REFUSED;
   else if (port != 0 && given->port == 0)
     err = allowed_port(session, port);
+  if (err == 0 && !has_room(session)) /* others came while a hook was asked */
+    err = RELAY_EQUOTA;
   if (err == 0)
     err = relay__lease_open(session, port, given->host, given->share != 0);
   if (err == 0)
@@ -150,20 +165,6 @@ static struct lease *find_lease(const struct session *session) {
                            session->want_port == lease->gate->port)
              ? lease
              : NULL;
-}
-
-static bool has_room(const struct session *session) {
-  const struct relay *relay = session->relay;
-  const struct token *token = relay__trust_token(relay, session->token_id);
-  unsigned limit = token != NULL && token->leases != 0
-                       ? token->leases
-                       : relay->options.max_leases_per_owner;
-
-  unsigned count = relay__lease_count(session);
-
-  /* One that this one is to replace does not count. */
-  return count < limit ||
-         (count == limit && relay__lease_owned(session) != NULL);
 }
 
 static void on_authenticated(struct session *session,
