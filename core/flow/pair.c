@@ -415,10 +415,11 @@ void relay__pair_limit(struct pair *pair, const struct pair_limits *limits) {
 
   if (pair->ended)
     return;
+  if (limits->idle_ms != pair->limits.idle_ms)
+    pair->active_ms = now_ms(pair); /* it has all of its new time */
   pair->limits = *limits;
   pair->limits.share = share;
   set_rates(pair);
-  pair->active_ms = now_ms(pair);
   relay__deadline_set(&pair->deadline, 0); /* look again under the new ones */
 }
 

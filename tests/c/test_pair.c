@@ -397,6 +397,25 @@ TEST(idle_is_reset) {
   rig_close(&rig);
 }
 
+/* A policy that shares a rate among all sets it again and again. */
+TEST(a_rate_is_no_sign_of_life) {
+  struct pair_limits limits = {.idle_ms = 200};
+  uint64_t until = uv_hrtime() + UINT64_C(5000000000);
+  struct rig rig;
+
+  open_rig(&rig, false, &limits, 0);
+  carry(&rig, 0, 10);
+  while (rig.pair != NULL && uv_hrtime() < until) {
+    limits.rate_in = limits.rate_in == 1000000 ? 2000000 : 1000000;
+    relay__crew_limit(rig.pair, &limits);
+    rig_turn(&rig);
+  }
+  RIG_UNTIL(&rig, rig_ended(&rig));
+  CHECK(uv_hrtime() < until);
+  CHECK_INT(UV_ETIMEDOUT, rig.reason);
+  rig_close(&rig);
+}
+
 TEST(rate_limit_lets_its_rate_through) {
   struct pair_limits limits = {.rate_in = 1000000};
   uint64_t start = uv_hrtime();
@@ -652,6 +671,7 @@ static void run_all(void) {
   RUN(silent_peers_are_asked_one_after_the_other);
   RUN(a_reader_that_stops_lives_on);
   RUN(a_rate_set_often_gives_nothing);
+  RUN(a_rate_is_no_sign_of_life);
   RUN(rate_limit_lets_its_rate_through);
   RUN(a_cut_after_both_fins_leaves_nobody_waiting);
   RUN(any_schedule_ends_exact);
