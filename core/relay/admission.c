@@ -105,7 +105,8 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
   if (err == 0 && !has_room(session)) /* others came while a hook was asked */
     err = RELAY_EQUOTA;
   if (err == 0)
-    err = relay__lease_open(session, port, given->host, given->share != 0);
+    err = relay__lease_open(session, port, given->port != 0, given->host,
+                            given->share != 0);
   if (err == 0)
     relay__lease_supersede(session);
   if (session->ended) /* by agent_gone of the former */
