@@ -120,7 +120,7 @@ static int take_dial(struct relay_agent *agent,
   return 0;
 }
 
-/* The host may close the agent. */
+/* The host may close or drain the agent. */
 static void tell_ticket(struct relay_agent *agent) {
   if (agent->options.on_ticket != NULL && agent->session.ticket[0] != '\0')
     agent->options.on_ticket(agent->options.data, agent, agent->session.ticket);
@@ -132,7 +132,7 @@ static void on_ok(struct relay_agent *agent,
 
   if (err == 0)
     tell_ticket(agent);
-  if (agent->closing)
+  if (agent->closing || agent->session.phase != SESSION_ASKING)
     return;
   if (err == 0)
     err = take_dial(agent, message);
@@ -256,7 +256,9 @@ static void on_gone(struct relay_agent *agent,
   const char *id = relay__wire_get(message, "id");
   struct visit *visit = id != NULL ? relay__visit_find(agent, id) : NULL;
 
-  if (visit != NULL)
+  /* A joined one has its end on its data connection. An ACCEPT that was said
+     in plain may have been said again, by whoever heard it. */
+  if (visit != NULL && visit->phase != VISIT_JOINED)
     relay__visit_end(visit, read_code(message, RELAY_EGONE), NULL);
 }
 

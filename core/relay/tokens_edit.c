@@ -244,20 +244,23 @@ static int check_wish(const struct token *wish, char *error, size_t size) {
   return status == 1 ? 0 : status == UV_EFTYPE ? UV_EINVAL : status;
 }
 
+/* `given` may be older and shorter than ours. */
 static int make(const relay_token *given, struct token *token,
                 char made[TOKEN_TEXT_MAX + 1], char *error, size_t size) {
   struct tokens_reading reading = {NULL, 0, error, size};
+  relay_token all = {.size = 0};
   int err;
 
+  memcpy(&all, given, given->size);
   *token = (struct token){
-      .id = given->id != NULL ? given->id : "",
-      .ports_text = given->ports,
-      .leases = given->leases,
-      .visitors = given->visitors,
-      .expires = given->expires,
-      .plain = given->plain != 0,
-      .revoked = given->revoked != 0,
-      .note = given->note,
+      .id = all.id != NULL ? all.id : "",
+      .ports_text = all.ports,
+      .leases = all.leases,
+      .visitors = all.visitors,
+      .expires = all.expires,
+      .plain = all.plain != 0,
+      .revoked = all.revoked != 0,
+      .note = all.note,
   };
   err = check_wish(token, error, size);
   if (err != 0)
@@ -286,7 +289,8 @@ int relay_token_new(const char *path, const relay_token *token, char *text,
   struct edit edit;
   int err;
 
-  if (token->size != sizeof(*token) || text_size < RELAY_TOKEN_SIZE)
+  if (token->size > sizeof(*token) || token->size < sizeof(token->size) ||
+      text_size < RELAY_TOKEN_SIZE)
     return UV_EINVAL;
   err = make(token, &wish, made, error, size);
   if (err == 0) {

@@ -781,6 +781,11 @@ TEST(calls_by_id) {
   CHECK_INT(0, relay_tag_conn(h.relay, h.conn, "user", NULL));
   limits.size = 4;
   CHECK_INT(UV_EINVAL, relay_limit_conn(h.relay, h.conn, &limits));
+  CHECK_INT(UV_EINVAL, relay_limit_agent(h.relay, h.agent_id, &limits));
+  limits.size = offsetof(relay_limits, idle_ms); /* an older host's */
+  limits.idle_ms = 1;
+  CHECK_INT(0, relay_limit_conn(h.relay, h.conn, &limits));
+  CHECK_INT(0, relay_limit_agent(h.relay, h.agent_id, &limits));
   limits.size = sizeof(limits);
   CHECK_INT(0, relay_close_conn(h.relay, h.conn, NULL));
   CHECK_INT(UV_ENOENT, relay_close_conn(h.relay, h.conn, NULL));

@@ -5,6 +5,7 @@
 
 local lu = require("luaunit")
 local h = require("harness")
+local policy = require("policy")
 local scene = require("scene")
 local typed = require("typed")
 local sys = h.sys
@@ -45,6 +46,23 @@ function T.test_agents()
     local agent = typed.agent(relay, { either = true })
     return agent.ok ~= nil
   end)
+end
+
+-- Those who are asked about at the same time count as well.
+function T.test_addresses_of_one_owner_while_a_hook_waits()
+  local relay = policy.relay("return { allocate = function() " ..
+    "relay.sleep(0.2) end }", { "--max-leases-per-owner", 2 })
+  local sockets, counts = {}, {}
+  for i = 1, 6 do
+    sockets[i] = h.connect(relay)
+    sockets[i]:send("RELAY/1 LISTEN\n")
+  end
+  for _, socket in ipairs(sockets) do
+    local answer = typed.parse(socket:recv_line())
+    local what = answer.code or answer.verb
+    counts[what] = (counts[what] or 0) + 1
+  end
+  lu.assertEquals(counts, { OK = 2, quota = 4 })
 end
 
 -- Without tokens an owner is whoever comes from one address.
