@@ -166,6 +166,13 @@ static void open_relay(struct program *self) {
     close_relay(self);
     return;
   }
+  if (err == UV_EMFILE) {
+    self->status =
+        cli_fail(&self->cli, "too few descriptors: raise --max-fds, "
+                             "or the limit of the system (ulimit -n)");
+    close_relay(self);
+    return;
+  }
   if (err != 0) {
     host = host != NULL ? host : wildcard_host();
     self->status = cli_fail(&self->cli, "cannot listen on %s%s%s:%u: %s",

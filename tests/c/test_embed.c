@@ -928,6 +928,33 @@ TEST(a_pipe_that_falls_free_lets_a_visitor_in) {
   host_finish(&h);
 }
 
+/* A listener that has to wait for a descriptor keeps no loop running: where
+   there will never be one, that is said at once. */
+TEST(too_few_descriptors_are_an_error) {
+  struct host h;
+  relay_t *relay = NULL;
+  int one, two;
+
+  host_prepare(&h);
+  h.options.max_fds = 4;
+  CHECK_INT(UV_EMFILE, relay_new(&relay, &h.loop, &h.options));
+  CHECK(relay == NULL);
+  CHECK_INT(0, uv_run(&h.loop, UV_RUN_DEFAULT));
+  h.agent_options.pool = 0;
+  h.options.max_fds = 5;
+  host_start(&h);
+  UNTIL(&h, h.established == 1);
+  one = visitor_open(h.port);
+  two = visitor_open(h.port); /* it waits */
+  visitor_say(one, HELLO);
+  visitor_hears(&h, one, HELLO);
+  visitor_close(one, true);
+  visitor_say(two, HELLO);
+  visitor_hears(&h, two, HELLO);
+  visitor_close(two, true);
+  host_finish(&h);
+}
+
 /* What follows `key` in a line, up to the next blank. */
 static void find_value(const char *line, const char *key, char *value,
                        size_t size) {
@@ -1271,6 +1298,7 @@ int main(void) {
   RUN(a_gate_of_the_hosts_own);
   RUN(no_new_gate_on_a_closing_relay);
   RUN(a_pipe_that_falls_free_lets_a_visitor_in);
+  RUN(too_few_descriptors_are_an_error);
   RUN(a_reservation_that_falls_free_lets_a_visitor_in);
   RUN(closed_is_not_drained_any_more);
   RUN(half_a_line_and_a_reset_end_at_once);
