@@ -24,7 +24,7 @@ static void fill_table(struct agent_cli *self) {
       {"port", "N", CLI_PORT, &options->want_port, "public port to ask for",
        "the relay chooses", 0, 0, NULL},
       {"name", "NAME", CLI_TEXT, &options->name,
-       "tells this address from others of one owner", "none", 0, 0, NULL},
+       "tells this address from others of one owner", "TARGET", 0, 0, NULL},
       {"state", "FILE", CLI_TEXT, &self->state,
        "keeps the ticket to this address, for the next start", "none", 0, 0,
        NULL},

@@ -160,9 +160,10 @@ static void open_relay(struct program *self) {
     close_relay(self);
     return;
   }
-  if (err == RELAY_ESTATE) {
-    self->status = cli_fail(&self->cli, "%s: %s", self->options.state,
-                            relay_strerror(err));
+  if (err == RELAY_ESTATE) { /* all else was looked at before */
+    self->status =
+        cli_fail(&self->cli, "--state: %s cannot be used: another relay has it",
+                 self->options.state);
     close_relay(self);
     return;
   }
@@ -343,6 +344,17 @@ static int check_dial(const struct program *self) {
   return CLI_GO;
 }
 
+static int check_networks(const struct program *self) {
+  const char *fault = relay_options_fault(&self->options);
+
+  if (fault != NULL && strcmp(fault, "proxy_from") == 0)
+    return cli_usage(&self->cli,
+                     "--proxy-from: '%s' is not a list of networks "
+                     "(192.0.2.0/24,2001:db8::/32)",
+                     self->options.proxy_from);
+  return CLI_GO;
+}
+
 static int check_times(const struct program *self) {
   const relay_options *o = &self->options;
 
@@ -409,6 +421,8 @@ static int parse(struct program *self, int argc, char **argv) {
   if (status == CLI_GO)
     status = check_times(self);
   if (status == CLI_GO)
+    status = check_networks(self);
+  if (status == CLI_GO)
     status = confine_check(&self->confine, &self->cli);
   if (status == CLI_GO)
     status = trust_take(&self->trust, &self->cli, &self->options);
@@ -474,7 +488,10 @@ int main(int argc, char **argv) {
   self.cli.about =
       "Hands out public addresses to agents that connect to PORT (0: any free\n"
       "one) and joins each visitor of an address to its agent. Prints\n"
-      "'listening on HOST:PORT' once it does.";
+      "'listening on HOST:PORT' once it does. SIGTERM drains, SIGHUP reloads\n"
+      "script, tokens and certificates.\n"
+      "\n"
+      "'relay token' makes, lists and revokes tokens: 'relay token --help'.";
 #ifdef RELAY_WITH_LUA
   script_init(&self.script);
 #endif

@@ -43,6 +43,19 @@ function T.test_help()
   end
 end
 
+function T.test_help_says_what_counts()
+  local function says(program, text)
+    lu.assertStrContains(run(program, "--help").stdout, text)
+  end
+  says("relay", "\n'relay token' makes, lists and revokes tokens")
+  says("relay", "most that the script may hold (default: 64M)\n")
+  says("relay", "an address is kept for a lost agent (default: 1m)\n")
+  says("expose", "tells this address from others of one owner " ..
+    "(default: TARGET)\n")
+  says("echoserver", "tells this address from others of one owner " ..
+    "(default: echo)\n")
+end
+
 function T.test_version()
   for _, name in ipairs({ "relay", "echoserver", "expose" }) do
     local result = run(name, "--version")
@@ -77,6 +90,8 @@ local wrong = {
   { "relay 0 --handshake 0", "--handshake: it cannot be 0" },
   { "relay 0 --heartbeat 0", "--heartbeat: it cannot be 0" },
   { "relay 0 --heartbeat 14s", "--heartbeat: it must be less than --dead" },
+  { "relay --check", "--check needs --script" },
+  { "relay 0 --check", "--check needs --script" },
   { "relay 0 --keepalive 0", "--keepalive: '0' is not a number (1-32767)" },
   { "relay 0 --rcvbuf 9x", "--rcvbuf: '9x' is not a size (65536, 64K, 1M)" },
   { "relay 0 --max-agents 0",
