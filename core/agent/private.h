@@ -180,6 +180,7 @@ struct relay_agent {
 
   struct visit *visits; /* by id, those not ended */
   unsigned visits_open; /* those whose end is still to be told included */
+  bool is_unserved; /* the last service was not reached, and that was said */
 
   struct deadline drain;
   uint64_t drain_at_ms;
@@ -315,6 +316,8 @@ void relay__serve_undial(struct visit *visit);
 void relay__serve_next(struct deadline *next_dial);
 /* Tries a target again whose backlog was full. */
 void relay__serve_retry(struct visit *visit);
+/* The target cannot be reached: says so. */
+void relay__serve_unreached(struct visit *visit, int error);
 
 /* ---- pool.c ----------------------------------------------------------- */
 

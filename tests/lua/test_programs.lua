@@ -396,6 +396,37 @@ function T.test_targets()
   serve(unix, h.start_expose(relay, "unix:" .. path))
 end
 
+-- Which service it is, and why: the first of many who find it shut, and that it
+-- is there again.
+function T.test_a_service_that_is_not_there()
+  local relay = h.start_relay()
+  local listener = sys.listen({ host = "127.0.0.1" })
+  local port = listener:port()
+  listener:close()
+  local agent = h.start_expose(relay, port)
+  local function words(service, reason)
+    return ("warn service not reached service=%s reason=%s\n"):format(service,
+      reason)
+  end
+  for _ = 1, 3 do
+    typed.turned_away(agent.port)
+  end
+  agent:wait_log(words("127%.0%.0%.1:" .. port, '"connection refused"'))
+  local _, times = agent:log():gsub("not reached", "")
+  lu.assertEquals(times, 1)
+  listener = sys.listen({ host = "127.0.0.1", port = port })
+  serve(listener, agent)
+  lu.assertStrContains(agent:log(), "info service is reached again\n")
+  for target, service in pairs({ ["no.such.host.invalid:80"] =
+      "no%.such%.host%.invalid", ["unix:/no/service"] = "unix:/no/service",
+      ["unix:@no-service"] = "unix:@no%-service" }) do
+    agent = h.start_expose(relay, target)
+    typed.turned_away(agent.port)
+    agent:wait_log(words(service, '"[%l ]+"'))
+    agent:stop()
+  end
+end
+
 -- ---- logs -------------------------------------------------------------------
 
 local function session_with(log)
