@@ -475,6 +475,7 @@ int main(int argc, char **argv) {
   static const char *const operands[] = {"PORT", NULL};
   struct program self;
 
+  cli_open_standard();
   if (argc > 1 && strcmp(argv[1], "token") == 0)
     return token_main(argc - 1, argv + 1);
   memset(&self, 0, sizeof(self));

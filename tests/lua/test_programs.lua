@@ -23,6 +23,26 @@ local function assert_ends(result, status, stderr, stdout)
     { status, stderr, stdout or "" })
 end
 
+-- ---- standard streams ---------------------------------------------------------
+
+-- Those that are closed are nobody's: no socket takes their place, to be sent
+-- the log's lines.
+function T.test_closed_standard_streams()
+  local function start(...)
+    return h.start({ "sh", "-c", 'exec "$@" <&- 2>&-', "sh", ... })
+  end
+  local relay = start(h.program("relay"), 0, "--log-level", "debug")
+  local _, port = relay:wait_line("^listening on (.*):(%d+)$")
+  local agent = start(h.program("echoserver"), "localhost", port,
+    "--log-level", "debug")
+  _, port = agent:wait_line("^established relay address: %((.*), (%d+)%)$")
+  h.echo(tonumber(port), 100000)
+  for _, process in ipairs({ agent, relay }) do
+    process:kill("TERM")
+    lu.assertEquals({ process:wait() }, { "exit", 0 })
+  end
+end
+
 -- ---- questions and wrong usage ----------------------------------------------
 
 function T.test_help()
@@ -241,7 +261,7 @@ end
 function T.test_established()
   local relay = h.start_relay()
   for dialed, shown in pairs({ localhost = "localhost", ["::1"] = "::1",
-      ["127.0.0.1"] = "127.0.0.1" }) do
+      ["[::1]"] = "::1", ["127.0.0.1"] = "127.0.0.1" }) do
     local agent = h.start_echoserver(relay, { relay_host = dialed })
     lu.assertEquals(agent.host, shown)
     h.echo(agent, 1000)
