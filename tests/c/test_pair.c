@@ -404,7 +404,7 @@ static void check_spread(const struct stream *stream, int idle_s,
 
 static void spread_again(struct rig *rig, unsigned turn) {
   rig->plane.spread = turn;
-  relay__stream_spread(rig->pair->streams[0]);
+  relay__stream_keep_alive(rig->pair->streams[0]);
 }
 
 /* Or the questions to thousands of them would all be asked at once, and lost.
@@ -417,6 +417,8 @@ TEST(silent_peers_are_asked_one_after_the_other) {
   stream = rig.pair->streams[0];
   CHECK_INT(60, rig.plane.keepalive.idle_s);
   if (!secure && rig.pair->worker == NULL) {
+    check_spread(stream, 60, 10, 6);
+    RIG_UNTIL(&rig, rig.pair->young_ms == 0);
     check_spread(stream, 60, 3, 20);
     check_spread(rig.pair->streams[1], 59, 3, 20);
     spread_again(&rig, 29);
