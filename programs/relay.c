@@ -333,25 +333,21 @@ static int check_listen(const struct program *self) {
   return CLI_GO;
 }
 
-static int check_dial(const struct program *self) {
-  const char *dial = self->options.dial;
-  const char *colon = dial != NULL ? strrchr(dial, ':') : NULL;
-  unsigned port;
+/* Those that the library looks at; it names the first it does not take. */
+static int check_values(const struct program *self) {
+  const relay_options *o = &self->options;
+  const char *fault = relay_options_fault(o);
 
-  if (dial != NULL &&
-      (colon == NULL || colon == dial || !cli_read_port(colon + 1, 1, &port)))
-    return cli_usage(&self->cli, "--dial: '%s' is not HOST:PORT", dial);
-  return CLI_GO;
-}
-
-static int check_networks(const struct program *self) {
-  const char *fault = relay_options_fault(&self->options);
-
+  if (fault != NULL && strcmp(fault, "advertise") == 0)
+    return cli_usage(&self->cli, "--advertise: '%s' is not a host",
+                     o->advertise);
+  if (fault != NULL && strcmp(fault, "dial") == 0)
+    return cli_usage(&self->cli, "--dial: '%s' is not HOST:PORT", o->dial);
   if (fault != NULL && strcmp(fault, "proxy_from") == 0)
     return cli_usage(&self->cli,
                      "--proxy-from: '%s' is not a list of networks "
                      "(192.0.2.0/24,2001:db8::/32)",
-                     self->options.proxy_from);
+                     o->proxy_from);
   return CLI_GO;
 }
 
@@ -417,11 +413,9 @@ static int parse(struct program *self, int argc, char **argv) {
     self->options.log = NULL;
   status = check_listen(self);
   if (status == CLI_GO)
-    status = check_dial(self);
-  if (status == CLI_GO)
     status = check_times(self);
   if (status == CLI_GO)
-    status = check_networks(self);
+    status = check_values(self);
   if (status == CLI_GO)
     status = confine_check(&self->confine, &self->cli);
   if (status == CLI_GO)

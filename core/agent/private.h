@@ -97,6 +97,7 @@ struct session {
   bool resumable; /* port and ticket are asked for again */
   bool fresh;     /* differs from what was established before */
   unsigned pool;
+  bool is_dataless; /* the last data connection failed, and that was said */
 
   uint8_t key[SECRET_SIZE]; /* with a token: what binds data connections */
 
@@ -223,8 +224,9 @@ int relay__session_name_data(struct relay_agent *agent, const char *host,
                              unsigned port);
 /* OK is complete. */
 void relay__session_open(struct relay_agent *agent);
-/* Starts a data connection: to where the session says. */
+/* Starts a data connection: to where the session says; and what came of it. */
 int relay__session_dial(struct relay_agent *agent, struct dial *dial);
+void relay__session_note_data(struct relay_agent *agent, int error);
 
 /* ---- control.c -------------------------------------------------------- */
 
@@ -273,8 +275,6 @@ void relay__certs_explain(const struct relay_agent *agent, int verdict,
 
 /* Copies text with every control or malformed byte as '?'. */
 void relay__text_sanitize(char *out, size_t size, const char *text);
-/* Whether it can be a host: no blanks, nothing but printable ASCII. */
-bool relay__text_is_host(const char *host);
 /* HOST:PORT of the relay, as the host program named it. */
 void relay__text_relay(const struct relay_agent *agent, char *text,
                        size_t size);

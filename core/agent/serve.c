@@ -113,6 +113,7 @@ static void on_data_dialed(struct dial *dial, int status,
   struct visit *visit = dial->owner;
 
   relay__serve_undial(visit);
+  relay__session_note_data(visit->agent, status);
   take_side(visit, &visit->data, status, stream, "data connection");
 }
 

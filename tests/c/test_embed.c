@@ -177,6 +177,14 @@ TEST(bad_options_leave_nothing) {
   h.policy.size = sizeof(h.policy) + 8; /* hooks of a later version */
   CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
   h.policy.size = sizeof(h.policy);
+  h.options.advertise = "two words";
+  CHECK_STR("advertise", relay_options_fault(&h.options));
+  CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
+  h.options.advertise = NULL;
+  h.options.dial = "::1:80";
+  CHECK_STR("dial", relay_options_fault(&h.options));
+  CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
+  h.options.dial = NULL;
   h.options.listen_host = "no address";
   CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
   h.options.listen_host = "192.0.2.1"; /* nobody's */
@@ -370,6 +378,21 @@ TEST(allocate_picks_port_and_host) {
   UNTIL(&h, h.established == 1);
   CHECK_INT(port, h.port);
   host_visit(&h, port);
+  host_finish(&h);
+}
+
+/* No agent would understand it. */
+TEST(allocate_picks_what_is_no_host) {
+  struct host h;
+
+  host_prepare(&h);
+  h.policy.allocate = note_allocate;
+  h.verdict.answer = RELAY_PICK;
+  h.verdict.host = "two words";
+  h.agent_options.once = 1;
+  host_start(&h);
+  UNTIL(&h, h.agent_ends == 1);
+  CHECK_INT(0, h.established);
   host_finish(&h);
 }
 
@@ -1282,6 +1305,7 @@ int main(void) {
   RUN(auth_of_one_that_left_is_cancelled);
   RUN(settling_before_the_hook_returns);
   RUN(allocate_picks_port_and_host);
+  RUN(allocate_picks_what_is_no_host);
   RUN(allocate_denies);
   RUN(allocate_is_asked_sixteen_times);
   RUN(allocate_may_pick_another);

@@ -105,6 +105,9 @@ local wrong = {
     "--listen: 'example.org' is not an address" },
   { "relay 0 --listen=", "--listen: it is empty" },
   { "relay 0 --dial here", "--dial: 'here' is not HOST:PORT" },
+  { "relay 0 --dial ::1:80", "--dial: '::1:80' is not HOST:PORT" },
+  { "relay 0 --dial here:0", "--dial: 'here:0' is not HOST:PORT" },
+  { "relay 0 --advertise caf\u{e9}", "--advertise: 'caf\u{e9}' is not a host" },
   { "relay 0 --handshake soon",
     "--handshake: 'soon' is not a time (200ms, 5s, 2m, 1h)" },
   { "relay 0 --handshake 0", "--handshake: it cannot be 0" },
@@ -390,6 +393,25 @@ function T.test_replaced_by_another()
   lu.assertEquals({ agent:wait() }, { "exit", 1 })
   lu.assertStrContains(agent:log(), ("\nechoserver: 127.0.0.1:%d: relay " ..
     "refused: replaced by a newer connection\n"):format(listener:port()))
+end
+
+-- Control is there, and data is not: who looks at the agent's log is told.
+function T.test_where_data_connections_go()
+  local listener = sys.listen()
+  local port = listener:port()
+  listener:close()
+  local relay = h.start_relay({ "--dial", "localhost:" .. port })
+  local agent = h.start_echoserver(relay)
+  typed.turned_away(agent.port)
+  agent:wait_log(("warn data connection not made to=[^ ]+:%d " ..
+    'reason="connection refused"\n'):format(port))
+  local _, times = agent:log():gsub("warn ", "")
+  lu.assertEquals(times, 1)
+  relay = h.start_relay({ "--dial", "no.such.host.invalid:80" })
+  agent = h.start_echoserver(relay, { wait = false, expect = 1, "--once" })
+  lu.assertEquals({ agent:wait() }, { "exit", 1 })
+  lu.assertStrContains(agent:log(), "relay lost: data connections go to " ..
+    "no.such.host.invalid: ")
 end
 
 -- ---- where expose leads -----------------------------------------------------
