@@ -23,7 +23,7 @@ local function assert_ends(result, status, stderr, stdout)
     { status, stderr, stdout or "" })
 end
 
--- ---- standard streams ---------------------------------------------------------
+-- ---- standard streams ------------------------------------------------------
 
 -- Those that are closed are nobody's: no socket takes their place, to be sent
 -- the log's lines.
@@ -82,6 +82,8 @@ function T.test_version()
     lu.assertEquals({ result.status, result.stderr }, { 0, "" })
     lu.assertStrMatches(result.stdout, name .. " %d+%.%d+%.%d+\n")
   end
+  lu.assertStrMatches(run("relay", "token", "--version").stdout,
+    "relay token %d+%.%d+%.%d+\n")
 end
 
 -- What is typed, and what is wrong with it.
