@@ -97,7 +97,8 @@ struct session {
   bool resumable; /* port and ticket are asked for again */
   bool fresh;     /* differs from what was established before */
   unsigned pool;
-  bool is_dataless; /* the last data connection failed, and that was said */
+  bool is_dataless; /* a data connection failed, and that was said */
+  uint64_t dataless_told_ms;
 
   uint8_t key[SECRET_SIZE]; /* with a token: what binds data connections */
 
@@ -181,7 +182,9 @@ struct relay_agent {
 
   struct visit *visits; /* by id, those not ended */
   unsigned visits_open; /* those whose end is still to be told included */
-  bool is_unserved; /* the last service was not reached, and that was said */
+  bool is_unserved;     /* a service was not reached, and that was said */
+  uint64_t unserved_told_ms;
+  uint64_t rejected_told_ms;
 
   struct deadline drain;
   uint64_t drain_at_ms;
@@ -198,6 +201,9 @@ struct relay_agent {
 void relay__agent_end(struct relay_agent *agent, int error, const char *reason);
 /* A visit has told its end: a draining agent may be done. */
 void relay__agent_settle(struct relay_agent *agent);
+/* Whether what may happen to each visitor is to be told now, which is once a
+   second; `told_ms` is when it was, or 0. */
+bool relay__agent_may_tell(const struct relay_agent *agent, uint64_t *told_ms);
 /* A wait that is jittered: between three quarters of `ms` and `ms`. */
 uint64_t relay__agent_jitter(uint64_t ms);
 

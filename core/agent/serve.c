@@ -64,14 +64,15 @@ static void describe_target(const struct visit *visit, char *text,
 /* Of many visitors in a row that find it shut, the first is told. */
 void relay__serve_unreached(struct visit *visit, int error) {
   struct relay_agent *agent = visit->agent;
+  bool tell = !agent->is_unserved &&
+              relay__agent_may_tell(agent, &agent->unserved_told_ms);
   char text[SERVICE_TEXT_MAX];
 
   describe_target(visit, text, sizeof(text));
-  relay__log(&agent->logger,
-             agent->is_unserved ? RELAY_LOG_DEBUG : RELAY_LOG_WARN,
+  relay__log(&agent->logger, tell ? RELAY_LOG_WARN : RELAY_LOG_DEBUG,
              "service not reached", LOG_TEXT("service", text),
              LOG_TEXT("reason", relay_strerror(error)));
-  agent->is_unserved = true;
+  agent->is_unserved = agent->is_unserved || tell;
 }
 
 static void note_reached(struct relay_agent *agent) {

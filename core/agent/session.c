@@ -305,14 +305,15 @@ void relay__session_note_data(struct relay_agent *agent, int error) {
           : (const struct sockaddr *)&session->data_address;
   char text[ADDRESS_TEXT_MAX];
 
-  if (error != 0 && session->phase == SESSION_OPEN) {
-    relay__address_text(address, text, sizeof(text));
-    relay__log(&agent->logger,
-               session->is_dataless ? RELAY_LOG_DEBUG : RELAY_LOG_WARN,
-               "data connection not made", LOG_TEXT("to", text),
-               LOG_TEXT("reason", relay_strerror(error)));
-  }
-  session->is_dataless = error != 0;
+  if (error == 0)
+    session->is_dataless = false;
+  if (error == 0 || session->is_dataless || session->phase != SESSION_OPEN ||
+      !relay__agent_may_tell(agent, &session->dataless_told_ms))
+    return;
+  session->is_dataless = true;
+  relay__address_text(address, text, sizeof(text));
+  relay__log(&agent->logger, RELAY_LOG_WARN, "data connection not made",
+             LOG_TEXT("to", text), LOG_TEXT("reason", relay_strerror(error)));
 }
 
 int relay__session_dial(struct relay_agent *agent, struct dial *dial) {

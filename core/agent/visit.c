@@ -267,8 +267,10 @@ void relay__visit_arrive(struct relay_agent *agent,
     obstacle = here = visit == NULL ? "out of memory" : NULL;
   }
   if (obstacle != NULL) {
-    relay__log(&agent->logger, RELAY_LOG_WARN, "visitor rejected",
-               LOG_TEXT("id", id), LOG_TEXT("reason", here));
+    bool tell = relay__agent_may_tell(agent, &agent->rejected_told_ms);
+    relay__log(&agent->logger, tell ? RELAY_LOG_WARN : RELAY_LOG_DEBUG,
+               "visitor rejected", LOG_TEXT("id", id),
+               LOG_TEXT("reason", here));
     relay__stream_close(data);
     relay__control_reject(agent, id, obstacle);
     return;
