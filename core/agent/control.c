@@ -81,7 +81,7 @@ static int take_ok(struct relay_agent *agent,
   uint64_t port = 0, pool = 0, heartbeat_s = 0;
 
   if (id == NULL || *id == '\0' || strlen(id) > AGENT_ID_MAX || host == NULL ||
-      !relay__text_is_host(host) ||
+      !relay__address_is_host(host) ||
       relay__wire_get_number(message, "port", 65535, &port) != 1 || port == 0 ||
       relay__wire_get_number(message, "pool", UINT32_MAX, &pool) < 0 ||
       relay__wire_get_number(message, "heartbeat", HEARTBEAT_MAX_S,

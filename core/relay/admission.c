@@ -98,6 +98,11 @@ static void open_lease(struct session *session, const struct verdict *verdict) {
   unsigned port = given->port != 0 ? given->port : session->want_port;
   int err = 0;
 
+  if (given->host != NULL && *given->host != '\0' &&
+      !relay__address_is_host(given->host)) {
+    refuse(session, RELAY_EHOOK, "the policy's host cannot be one");
+    return;
+  }
   if (port > 65535)
     err = RELAY_EPORT_REFUSED;
   else if (port != 0 && given->port == 0)

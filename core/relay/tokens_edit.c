@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "relay/tokens_text.h"
+#include "wire/log.h"
 #include "wire/utc.h"
 
 #define LOCK_WAIT_MS 10000
@@ -219,6 +220,14 @@ static int put_in_place(struct edit *edit) {
 
 /* ---- the changes ------------------------------------------------------ */
 
+static bool is_line_of_text(const char *text) {
+  size_t step = 1;
+
+  for (; *text != '\0' && step != 0; text += step)
+    step = *text == '\t' ? 1 : relay__log_shown(text);
+  return step != 0;
+}
+
 /* Whether a line can hold what is wished for, and holds nothing else. */
 static int check_wish(const struct token *wish, char *error, size_t size) {
   struct tokens_reading reading = {NULL, 0, error, size};
@@ -229,6 +238,8 @@ static int check_wish(const struct token *wish, char *error, size_t size) {
 
   if (length == 0)
     status = relay__tokens_complain(&reading, "longer than a line may be");
+  else if (wish->note != NULL && !is_line_of_text(wish->note))
+    status = relay__tokens_complain(&reading, "note: it is not a line of text");
   else
     status = relay__tokens_check_id(&reading, wish->id);
   if (status != 0)

@@ -30,6 +30,22 @@ local function count(text, pattern)
   return times
 end
 
+-- ---- below any use ----------------------------------------------------------
+
+-- So few that nobody could be served: no relay that ends at the first one who
+-- connects.
+function T.test_too_few_to_serve_anybody()
+  local words = "relay: too few descriptors: raise --max-fds, or the limit " ..
+    "of the system (ulimit -n)\n"
+  for _, case in ipairs({ { "--max-fds", 4 }, { nofile = 20 } }) do
+    local result = h.run({ h.program("relay"), 0, nofile = case.nofile,
+      table.unpack(case) })
+    lu.assertEquals({ result.status, result.stdout }, { 1, "" })
+    lu.assertStrContains(result.stderr, " error too few descriptors left=")
+    lu.assertStrContains(result.stderr, words)
+  end
+end
+
 -- ---- near the limit ---------------------------------------------------------
 
 -- Takes visitors that have their echo, checks and closes them; says how many.
