@@ -9,8 +9,8 @@
 
 #include "agent/private.h"
 
-/* A host that knows of no more than this has no host name to give. */
 #define TELL_AGAIN_MS 1000
+/* A host that knows of no more than this has no host name to give. */
 #define OPTIONS_SIZE_MIN                                                       \
   (offsetof(relay_agent_options, port) + sizeof(unsigned))
 
