@@ -23,6 +23,8 @@
 /* How often to look, at first and at most: no event tells of it. */
 #define HELD_LOOK_MIN_MS 1
 #define HELD_LOOK_MAX_MS 16
+/* Most pairs live less than this, and are spared what long ones need. */
+#define YOUNG_MS 1000
 
 static uint64_t now_ms(const struct pair *pair) {
   return uv_now(pair->plane->loop);
@@ -215,6 +217,17 @@ static bool has_vanished(struct pair *pair) {
   return false;
 }
 
+/* From now on the kernel asks its peers whether they live. */
+static void grow_up(struct pair *pair) {
+  unsigned i;
+
+  if (pair->young_ms == 0 || pair->young_ms > now_ms(pair))
+    return;
+  pair->young_ms = 0;
+  for (i = 0; i < stream_count(pair); i++)
+    relay__stream_keep_alive(pair->streams[i]);
+}
+
 static void schedule(struct pair *pair) {
   int reason;
   uint64_t due = silence_due(pair, &reason);
@@ -228,6 +241,8 @@ static void schedule(struct pair *pair) {
   }
   if (pair->held)
     sooner(&due, now_ms(pair) + pair->look_ms);
+  if (pair->young_ms != 0)
+    sooner(&due, pair->young_ms);
   if (pair->deaf_ms != 0)
     sooner(&due, pair->deaf_ms);
   arm(pair, due);
@@ -323,6 +338,7 @@ static void on_deadline(struct deadline *deadline) {
   int reason;
   unsigned i;
 
+  grow_up(pair);
   if (pair->held && pair->look_ms < HELD_LOOK_MAX_MS)
     pair->look_ms *= 2;
   for (i = 0; i < pair->flow_count; i++)
@@ -371,11 +387,11 @@ void relay__pair_run(struct pair *pair, struct plane *plane) {
 
   pair->plane = plane;
   pair->active_ms = now_ms(pair);
+  pair->young_ms = pair->active_ms + YOUNG_MS;
   relay__deadline_init(&pair->deadline, plane, on_deadline);
   for (i = 0; err == 0 && i < stream_count(pair); i++) {
     relay__stream_own(pair->streams[i], on_stream_event, pair);
     err = relay__stream_attach(pair->streams[i]);
-    relay__stream_spread(pair->streams[i]);
   }
   if (err != 0) {
     finish(pair, err);

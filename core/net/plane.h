@@ -39,7 +39,7 @@ struct plane {
   relay_mode mode;
   int rcvbuf_bytes; /* 0: the kernel's */
   struct keepalive keepalive;
-  unsigned spread; /* of when peers are asked: relay__stream_spread */
+  unsigned spread; /* of when peers are asked: relay__stream_keep_alive */
   struct descriptors
       *budget; /* `fds`, or those of the plane it stands beside */
   struct descriptors fds;

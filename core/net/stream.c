@@ -133,16 +133,27 @@ struct stream *relay__stream_move(struct stream *stream, struct plane *to) {
   return moved;
 }
 
+static int new_socket(int family) {
+#ifdef SOCK_CLOEXEC
+  return socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+#else
+  int fd = socket(family, SOCK_STREAM, 0);
+
+  if (fd >= 0)
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return fd;
+#endif
+}
+
 int relay__stream_connect(struct stream **out, struct plane *plane,
                           const struct sockaddr *address, socklen_t length) {
   struct stream *stream;
-  int fd = socket(address->sa_family, SOCK_STREAM, 0);
+  int fd = new_socket(address->sa_family);
   int err;
 
   if (fd < 0)
     return -errno;
-  fcntl(fd, F_SETFD, FD_CLOEXEC);
-  err = relay__stream_tune(plane, fd);
+  err = relay__stream_tune_dial(plane, fd, address->sa_family);
   if (err != 0) {
     close(fd);
     return err;
@@ -351,7 +362,7 @@ ssize_t relay__stream_splice_in(struct stream *stream, int pipe, size_t size) {
   count = splice_bytes(stream->fd, pipe, size);
   if (count < 0 && errno == EINVAL)
     return UV_EINVAL; /* this kind of socket cannot: the caller copies */
-  return judge(stream, count, true);
+  return count == 0 ? 0 : judge(stream, count, true);
 }
 
 ssize_t relay__stream_splice_out(struct stream *stream, int pipe, size_t size) {

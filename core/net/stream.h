@@ -66,6 +66,9 @@ int relay__stream_connected(struct stream *stream);
    urgent bytes in line, bounded unsent bytes, keepalive, --rcvbuf) on a socket
    that is to connect or to listen. Unix sockets take what applies. */
 int relay__stream_tune(const struct plane *plane, int fd);
+/* The same without keepalive, which may be for later, on a socket that is to
+   connect: each option is a system call for each connection. */
+int relay__stream_tune_dial(const struct plane *plane, int fd, int family);
 
 /* Whom events go to from now on. */
 void relay__stream_own(struct stream *stream, stream_event_fn on_event,
@@ -97,12 +100,12 @@ void relay__stream_pardon(struct stream *stream);
    writable; or a negative code. */
 int relay__stream_shutdown(struct stream *stream);
 
-/* Has the peer asked whether it is alive somewhat sooner than it may be silent,
-   and asked again sooner, each stream of the plane at another time. The kernel
-   keeps long timers to two seconds or so: of thousands of peers that fell
-   silent together, all would be asked at one moment, and again, and most
+/* Has the peer asked whether it is alive, somewhat sooner than it may be
+   silent, and asked again sooner, each stream of the plane at another time. The
+   kernel keeps long timers to two seconds or so: of thousands of peers that
+   fell silent together, all would be asked at one moment, and again, and most
    questions be lost in a queue on the way each time. */
-void relay__stream_spread(const struct stream *stream);
+void relay__stream_keep_alive(const struct stream *stream);
 
 /* Bytes not yet acknowledged by the peer, those that TLS keeps included; 0 when
    unknown or dead. */
@@ -117,6 +120,8 @@ bool relay__stream_is_beyond_reset(const struct stream *stream);
    are unsent. */
 bool relay__stream_is_deaf(const struct stream *stream, uint64_t ms);
 
+/* Bytes that it sends in one segment, for now; 0 where that means nothing. */
+unsigned relay__stream_segment(const struct stream *stream);
 /* How many bytes it would take at once, as far as is known; at most what the
    kernel is allowed to keep unsent. */
 size_t relay__stream_room(struct stream *stream);
@@ -128,8 +133,9 @@ ssize_t relay__stream_peek(struct stream *stream, void *bytes, size_t size);
 ssize_t relay__stream_send(struct stream *stream, const void *bytes,
                            size_t size);
 /* The same between a socket and a pipe. For splice_in, UV_EAGAIN means the
-   socket is empty or the pipe full or an urgent byte is in the way. UV_EINVAL
-   where that cannot be, over TLS above all. */
+   socket is empty or the pipe full or an urgent byte is in the way, and 0 is
+   not believed yet: recv has the last word of an end. UV_EINVAL where splice
+   cannot be, over TLS above all. */
 ssize_t relay__stream_splice_in(struct stream *stream, int pipe, size_t size);
 ssize_t relay__stream_splice_out(struct stream *stream, int pipe, size_t size);
 

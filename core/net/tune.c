@@ -50,16 +50,12 @@ static int keep_alive(const struct keepalive *keepalive, int fd) {
   return err;
 }
 
-int relay__stream_tune(const struct plane *plane, int fd) {
+int relay__stream_tune_dial(const struct plane *plane, int fd, int family) {
   static const struct linger reset_on_close = {1, 0};
-  struct sockaddr_storage self;
-  socklen_t length = sizeof(self);
   size_t i;
   int err = 0;
 
-  if (getsockname(fd, (struct sockaddr *)&self, &length) != 0)
-    return -errno;
-  if (self.ss_family == AF_UNIX)
+  if (family == AF_UNIX)
     return 0;
   if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close,
                  sizeof(reset_on_close)) != 0)
@@ -67,10 +63,21 @@ int relay__stream_tune(const struct plane *plane, int fd) {
   for (i = 0; err == 0 && i < sizeof(tcp_options) / sizeof(*tcp_options); i++)
     err = set_option(fd, tcp_options[i].level, tcp_options[i].name,
                      tcp_options[i].value);
-  if (err == 0)
-    err = keep_alive(&plane->keepalive, fd);
   if (err == 0 && plane->rcvbuf_bytes != 0)
     err = set_option(fd, SOL_SOCKET, SO_RCVBUF, plane->rcvbuf_bytes);
+  return err;
+}
+
+int relay__stream_tune(const struct plane *plane, int fd) {
+  struct sockaddr_storage self;
+  socklen_t length = sizeof(self);
+  int err;
+
+  if (getsockname(fd, (struct sockaddr *)&self, &length) != 0)
+    return -errno;
+  err = relay__stream_tune_dial(plane, fd, self.ss_family);
+  if (err == 0 && self.ss_family != AF_UNIX)
+    err = keep_alive(&plane->keepalive, fd);
   return err;
 }
 
@@ -98,7 +105,7 @@ static int choose_idle(int seconds, unsigned turn) {
 }
 #endif
 
-void relay__stream_spread(const struct stream *stream) {
+void relay__stream_keep_alive(const struct stream *stream) {
 #ifdef TCP_KEEPIDLE
   struct plane *plane = stream->plane;
   const struct keepalive *keepalive = &plane->keepalive;
@@ -106,17 +113,23 @@ void relay__stream_spread(const struct stream *stream) {
   unsigned idles = keepalive->idle_s < 2 ? 1 : (unsigned)keepalive->idle_s / 2;
   int interval_s = choose_interval(keepalive->interval_s, turn / idles);
   int count = keepalive->interval_s * keepalive->count / interval_s;
+  const struct keepalive own = {
+      choose_idle(keepalive->idle_s, turn), interval_s,
+      count < KEEPALIVE_COUNT_MAX ? count : KEEPALIVE_COUNT_MAX};
 
-  /* A unix socket has no such options. */
-  if (set_option(stream->fd, IPPROTO_TCP, TCP_KEEPIDLE,
-                 choose_idle(keepalive->idle_s, turn)) != 0)
-    return;
-  set_option(stream->fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_s);
-  set_option(stream->fd, IPPROTO_TCP, TCP_KEEPCNT,
-             count < KEEPALIVE_COUNT_MAX ? count : KEEPALIVE_COUNT_MAX);
+  keep_alive(&own, stream->fd); /* a unix socket has no such options */
 #else
-  (void)stream;
+  keep_alive(&stream->plane->keepalive, stream->fd);
 #endif
+}
+
+unsigned relay__stream_segment(const struct stream *stream) {
+  int segment = 0;
+  socklen_t length = sizeof(segment);
+
+  if (getsockopt(stream->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, &length) != 0)
+    return 0;
+  return segment > 0 ? (unsigned)segment : 0;
 }
 
 /* Repetitions that must have gone unanswered: one may be on its way. */
