@@ -371,7 +371,7 @@ void relay__control_reject(struct relay_agent *agent, const char *id,
 
   relay__wire_begin(&line, WIRE_REJECT);
   relay__wire_add(&line, "id", id);
-  relay__wire_add(&line, "reason", reason);
+  relay__wire_add_text(&line, "reason", reason);
   send_line(agent, &line, false);
 }
 

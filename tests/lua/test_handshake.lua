@@ -92,8 +92,8 @@ function T.test_silence_is_cut_too()
   relay:wait_log('connection refused [^\n]*reason="it said nothing in time"')
 end
 
--- What its agent reads on a data connection is the visitor's, and an end would be
--- its end: one that is late is reset, and reads nothing.
+-- What its agent reads on a data connection is the visitor's, and an end would
+-- be its end: one that is late is reset, and reads nothing.
 function T.test_a_late_data_connection_is_reset()
   local relay = h.start_relay({ "--handshake", "200ms" })
   for _, begin in ipairs({ "RELAY/1 A", "RELAY/1 ACCEPT session=0",
