@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "agent_ticket.h"
 
@@ -326,6 +327,18 @@ static bool ignores_hangup(void) {
   return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
+/* A shell gives 1024, which is soon too few. Two for each visitor, pipes for
+   some, and the rest: no more than that, as libuv's table grows with it. */
+static void raise_descriptors(const relay_agent_options *options) {
+  rlim_t wanted = (rlim_t)options->max_visitors * 3 + 64;
+  struct rlimit limit;
+
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+    return;
+  limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int agent_cli_run(struct agent_cli *self) {
   int err;
 
@@ -334,6 +347,7 @@ int agent_cli_run(struct agent_cli *self) {
     if (err != 0)
       return cli_fail(&self->cli, "%s: %s", self->state, relay_strerror(err));
   }
+  raise_descriptors(&self->options);
   self->ignores_hangup = ignores_hangup();
   err = cli_run_init(&self->run, on_signal);
   if (err == 0) {

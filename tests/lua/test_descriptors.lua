@@ -112,6 +112,23 @@ function T.test_a_thousand_visitors_with_256_descriptors()
   h.echo(agent, 100000)
 end
 
+-- The soft limit is no bound: an agent raises it.
+function T.test_an_agent_with_a_soft_limit_of_64()
+  local relay = h.start_relay()
+  local agent = h.start({ "sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh",
+    h.program("echoserver"), "localhost", relay.port, nofile = 512 })
+  local _, port = agent:wait_line("^established [^(]*%((.*), (%d+)%)$")
+  local visitors = {}
+  for i = 1, 60 do
+    visitors[i] = h.connect(tonumber(port))
+    echo_once(visitors[i], "hello")
+  end
+  for _, visitor in ipairs(visitors) do
+    echo_once(visitor, "and again")
+    visitor:close()
+  end
+end
+
 -- The agent is the one that is short: what it cannot serve it says so, and
 -- what it serves is not touched.
 function T.test_an_agent_with_64_descriptors()
