@@ -162,6 +162,11 @@ function sections.throughput(lines, results, names)
   add(lines, "Milliseconds of CPU that all hops need for a GB:", "",
     "![CPU](PLOTS/cpu.svg)", "")
   add_table(lines, results, names, columns_of("throughput", "cpu", CASES, 1e3))
+  add(lines, "The same of the whole machine, both ends and the kernel's own " ..
+    "included. What lies in a hop's send buffer is sent by whoever " ..
+    "acknowledges what went before, and costs that process, not the hop:", "")
+  add_table(lines, results, names, columns_of("throughput", "machine", CASES,
+    1e3))
 end
 
 function sections.trips(lines, results, names)

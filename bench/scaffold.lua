@@ -131,6 +131,13 @@ function Scaffold:cpu()
   return seconds
 end
 
+-- Seconds of CPU of everything that runs, and of the kernel by itself.
+function scaffold.machine_cpu()
+  local user, nice, kernel, irq, softirq = read("/proc/stat"):match(
+    "^cpu +(%d+) (%d+) (%d+) %d+ %d+ (%d+) (%d+)")
+  return (user + nice + kernel + irq + softirq) / TICKS
+end
+
 -- Bytes of memory of a hop: its own, and its part of what is shared.
 local function memory_of(hop)
   local bytes = 0

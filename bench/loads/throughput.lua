@@ -7,6 +7,7 @@ local cjson = require("cjson")
 local field = require("field")
 local h = require("harness")
 local real = require("real")
+local scaffold = require("scaffold")
 
 local throughput = { name = "throughput" }
 
@@ -55,10 +56,12 @@ function throughput.run(run)
   local systems = field.open(run, throughput.name, { backend = backend })
   for _, case in ipairs(throughput.cases) do
     systems:rounds(run.rounds.throughput, case.name, function(place, record)
-      local before = place.scaffold:cpu()
+      local before, all = place.scaffold:cpu(), scaffold.machine_cpu()
       local sum = transfer(place.port, case, run.seconds)
-      record("speed", sum.bytes / sum.seconds / 1e9)
-      record("cpu", (place.scaffold:cpu() - before) / (sum.bytes / 1e9))
+      local gb = sum.bytes / 1e9
+      record("speed", gb / sum.seconds)
+      record("cpu", (place.scaffold:cpu() - before) / gb)
+      record("machine", (scaffold.machine_cpu() - all) / gb)
     end)
   end
   systems:close()

@@ -110,6 +110,17 @@ static ssize_t read_source(struct flow *flow, size_t size, bool readable) {
   return read_past_urgent(flow);
 }
 
+/* Whole segments: of a large read the rest would leave as a small one of its
+   own, and cost the sink's way almost as much. */
+static size_t whole_segments(const struct flow *flow, size_t size) {
+  size_t whole;
+
+  if (size > flow->hold->capacity)
+    size = flow->hold->capacity;
+  whole = flow->segment != 0 ? size - size % flow->segment : 0;
+  return whole >= STEP_BYTES ? whole : size;
+}
+
 /*
  * How much to read. What the sink may not take stays in the hold, so more than
  * STEP_BYTES are read only into a sink that has room for the rest: a direction
@@ -123,7 +134,7 @@ static size_t choose_size(const struct flow *flow) {
   if (!flow->hold->is_pipe)
     size = flow->hold->capacity;
   else if (flow->bulk)
-    size += relay__stream_room(flow->sink);
+    size = whole_segments(flow, size + relay__stream_room(flow->sink));
   size = relay__rate_cap(&flow->rate, size);
   return relay__rate_cap(flow->shared_rate, size);
 }
@@ -144,6 +155,8 @@ static bool fill(struct flow *flow, bool readable, size_t *filled) {
   }
   if (count > 0) {
     flow->hold->length = (size_t)count;
+    if (flow->hold->is_pipe && !flow->bulk && count >= STEP_BYTES)
+      flow->segment = relay__stream_segment(flow->sink);
     flow->bulk = count >= STEP_BYTES;
     *filled = (size_t)count;
     relay__rate_take(&flow->rate, (uint64_t)count);

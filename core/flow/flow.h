@@ -22,10 +22,11 @@ struct flow {
   struct stream *sink;
   struct hold *hold; /* borrowed while it holds bytes */
   enum flow_phase phase;
-  bool blocked; /* the sink took less than there was */
-  bool bulk;    /* the last read was a large one */
-  bool copying; /* these streams do not splice */
-  int error;    /* out of memory, say: the pair must end */
+  bool blocked;     /* the sink took less than there was */
+  bool bulk;        /* the last read was a large one */
+  bool copying;     /* these streams do not splice */
+  int error;        /* out of memory, say: the pair must end */
+  unsigned segment; /* bytes in one of the sink's; known once there is bulk */
   struct rate_limit rate;
   struct rate_limit *shared_rate; /* with other flows, or NULL */
   _Atomic uint64_t bytes;         /* taken by the sink's socket */

@@ -120,6 +120,8 @@ bool relay__stream_is_beyond_reset(const struct stream *stream);
    are unsent. */
 bool relay__stream_is_deaf(const struct stream *stream, uint64_t ms);
 
+/* Bytes that it sends in one segment, for now; 0 where that means nothing. */
+unsigned relay__stream_segment(const struct stream *stream);
 /* How many bytes it would take at once, as far as is known; at most what the
    kernel is allowed to keep unsent. */
 size_t relay__stream_room(struct stream *stream);

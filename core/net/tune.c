@@ -123,6 +123,15 @@ void relay__stream_keep_alive(const struct stream *stream) {
 #endif
 }
 
+unsigned relay__stream_segment(const struct stream *stream) {
+  int segment = 0;
+  socklen_t length = sizeof(segment);
+
+  if (getsockopt(stream->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, &length) != 0)
+    return 0;
+  return segment > 0 ? (unsigned)segment : 0;
+}
+
 /* Repetitions that must have gone unanswered: one may be on its way. */
 #define DEAF_TRIES 2
 

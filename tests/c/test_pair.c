@@ -298,6 +298,34 @@ TEST(one_byte_segments_fill_no_trap) {
   rig_close(&rig);
 }
 
+static int option_of(const struct stream *stream, int option) {
+  int value = 0;
+  socklen_t length = sizeof(value);
+
+  CHECK_INT(0, getsockopt(stream->fd, IPPROTO_TCP, option, &value, &length));
+  return value;
+}
+
+/* Large reads are of whole ones, or each would end in a small one. */
+TEST(bulk_knows_the_segments_of_its_sink) {
+  struct rig rig;
+  unsigned pipes;
+
+  open_rig(&rig, false, NULL, 0);
+  pipes = !secure && mode == RELAY_MODE_SPLICE && rig.pair->worker == NULL;
+  carry(&rig, 0, 1000);
+  CHECK_INT(0, rig.pair->flows[0].segment);
+  carry(&rig, 0, 8 << 20);
+  if (pipes) {
+    CHECK_INT(option_of(rig.pair->streams[1], TCP_MAXSEG),
+              rig.pair->flows[0].segment);
+    CHECK_INT(0, rig.pair->flows[1].segment);
+  } else if (rig.pair->worker == NULL) {
+    CHECK_INT(0, rig.pair->flows[0].segment);
+  }
+  rig_close(&rig);
+}
+
 TEST(stalled_reader_holds_the_sender) {
   struct rig rig;
   struct peer *a, *b;
@@ -387,19 +415,11 @@ TEST(a_rate_set_often_gives_nothing) {
   CHECK_INT(1000, limit.allowance); /* one that is new begins with a burst */
 }
 
-static int seconds_of(const struct stream *stream, int option) {
-  int seconds = 0;
-  socklen_t length = sizeof(seconds);
-
-  CHECK_INT(0, getsockopt(stream->fd, IPPROTO_TCP, option, &seconds, &length));
-  return seconds;
-}
-
 static void check_spread(const struct stream *stream, int idle_s,
                          int interval_s, int count) {
-  CHECK_INT(idle_s, seconds_of(stream, TCP_KEEPIDLE));
-  CHECK_INT(interval_s, seconds_of(stream, TCP_KEEPINTVL));
-  CHECK_INT(count, seconds_of(stream, TCP_KEEPCNT));
+  CHECK_INT(idle_s, option_of(stream, TCP_KEEPIDLE));
+  CHECK_INT(interval_s, option_of(stream, TCP_KEEPINTVL));
+  CHECK_INT(count, option_of(stream, TCP_KEEPCNT));
 }
 
 static void spread_again(struct rig *rig, unsigned turn) {
@@ -599,6 +619,7 @@ static void run_all(void) {
   RUN(urgent_byte_is_delivered_in_line);
   RUN(urgent_byte_to_a_full_pair_does_not_spin);
   RUN(one_byte_segments_fill_no_trap);
+  RUN(bulk_knows_the_segments_of_its_sink);
   RUN(half_closed_and_silent_is_reset);
   RUN(idle_is_reset);
   RUN(silent_peers_are_asked_one_after_the_other);
