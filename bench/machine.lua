@@ -1,18 +1,23 @@
 -- SPDX-License-Identifier: MIT
 --
--- What the numbers were made on.
+-- What the numbers were made on, and how it is asked.
 
 local h = require("harness")
 
 local machine = {}
 
-local function first_line(path)
+-- All of a file; nil: it cannot be read.
+function machine.read(path)
   local file = io.open(path)
-  local line = file and file:read("l")
+  local text = file and file:read("a")
   if file then
     file:close()
   end
-  return line
+  return text
+end
+
+local function first_line(path)
+  return (machine.read(path) or ""):match("[^\n]+") or "?"
 end
 
 local function processor()
@@ -31,11 +36,7 @@ local function memory_gib()
 end
 
 local function distribution()
-  local file = io.open("/etc/os-release")
-  local text = file and file:read("a") or ""
-  if file then
-    file:close()
-  end
+  local text = machine.read("/etc/os-release") or ""
   return text:match('PRETTY_NAME="([^"]*)"') or "?"
 end
 
@@ -45,11 +46,9 @@ function machine.facts()
     processor = processor(),
     cores = h.output_of({ "nproc" }):match("%d+"),
     memory = memory_gib(),
-    kernel = (first_line("/proc/sys/kernel/osrelease") or "?")
-      :match("^[%d.]+") or "?",
+    kernel = first_line("/proc/sys/kernel/osrelease"):match("^[%d.]+") or "?",
     system = distribution(),
-    congestion = first_line("/proc/sys/net/ipv4/tcp_congestion_control") or
-      "?",
+    congestion = first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
     date = os.date("!%Y-%m-%d"),
   }
 end

@@ -5,6 +5,7 @@
 -- the machine; and how far its agent is from its relay.
 
 local h = require("harness")
+local machine = require("machine")
 local real = require("real")
 
 local scaffold = {}
@@ -96,19 +97,10 @@ end
 
 -- ---- what it uses -----------------------------------------------------------
 
-local function read(path)
-  local file = io.open(path)
-  local text = file and file:read("a")
-  if file then
-    file:close()
-  end
-  return text
-end
-
 local function add_tree(pid, list)
+  local path = ("/proc/%d/task/%d/children"):format(pid, pid)
   table.insert(list, pid)
-  for child in (read(("/proc/%d/task/%d/children"):format(pid, pid)) or "")
-    :gmatch("%d+") do
+  for child in (machine.read(path) or ""):gmatch("%d+") do
     add_tree(math.tointeger(child), list)
   end
   return list
@@ -122,7 +114,7 @@ local TICKS <const> = 100 -- a second, in /proc; the same on every Linux
 
 -- Seconds that a process has run, and children of it that have ended.
 local function cpu_of(pid)
-  local text = read(("/proc/%d/stat"):format(pid))
+  local text = machine.read(("/proc/%d/stat"):format(pid))
   local user, kernel, users, kernels = (text or ""):match(
     "%) %S" .. (" %S+"):rep(10) .. " (%d+) (%d+) (%d+) (%d+)")
   return user and (user + kernel + users + kernels) / TICKS or 0
@@ -150,7 +142,7 @@ end
 local function memory_of(hop)
   local bytes = 0
   for _, pid in ipairs(tree(hop)) do
-    local text = read(("/proc/%d/smaps_rollup"):format(pid)) or ""
+    local text = machine.read(("/proc/%d/smaps_rollup"):format(pid)) or ""
     bytes = bytes + (tonumber(text:match("\nPss:%s+(%d+)")) or 0) * 1024
   end
   return bytes

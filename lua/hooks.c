@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The policy table: each of the core's calls, made into an event and given to
- * the script in force. A question whose hook waits is deferred, and settled
- * when the hook has ended; a question or news that comes while no hook may run
- * is queued.
+ * Asking and telling the script in force what table.c hears of the core. A
+ * question whose hook waits is deferred, and settled when the hook has ended;
+ * a question or news that comes while no hook may run is queued.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -142,8 +141,8 @@ static relay_answer without_hook(enum hook hook) {
   return hook == HOOK_AUTH ? RELAY_ABSTAIN : RELAY_ALLOW;
 }
 
-static int question(struct relay_lua *lua, struct event *event,
-                    relay_verdict *verdict) {
+int relay__lua_ask(struct relay_lua *lua, struct event *event,
+                   relay_verdict *verdict) {
   if (!has_hook(lua->policy, event->hook) && !lua->frozen) {
     verdict->answer = without_hook(event->hook);
     return 0;
@@ -154,6 +153,23 @@ static int question(struct relay_lua *lua, struct event *event,
     return UV_ENOMEM;
   verdict->answer = RELAY_DEFER;
   return 0;
+}
+
+void relay__lua_cancel(struct relay_lua *lua, uint64_t id) {
+  struct call *call = relay__lua_call_find(lua, id);
+  struct task *task;
+
+  if (call == NULL)
+    return;
+  task = call->task;
+  if (task == NULL)
+    relay__lua_forget_denied(lua, call->queued->hook,
+                             relay__lua_event_subject(call->queued));
+  relay__lua_call_remove(lua, id); /* a queued one is skipped then */
+  if (task == NULL)
+    return;
+  forget_denied(task, NULL);
+  relay__lua_task_kill(task);
 }
 
 /* ---- news ------------------------------------------------------------- */
@@ -203,13 +219,28 @@ static void tell_now(struct relay_lua *lua, const struct event *event) {
     relay__lua_forget(lua, relay__lua_event_subject(event), lua->policy);
 }
 
-static void tell(struct relay_lua *lua, const struct event *event) {
+void relay__lua_tell(struct relay_lua *lua, const struct event *event) {
   bool at_once = !is_busy(lua) && lua->queue == NULL;
 
   if (!at_once)
     at_once = !enqueue(lua, event) && may_run(lua);
   if (at_once)
     tell_now(lua, event);
+}
+
+/* Looked at every second at least: after a reload, another script's interval
+   counts. */
+uint64_t relay__lua_tick(struct relay_lua *lua, uint64_t now_ms) {
+  struct event event = {.hook = HOOK_TICK};
+  uint64_t left;
+
+  if (now_ms >= lua->tick_due_ms && !is_busy(lua) && !lua->policy->ticking &&
+      has_hook(lua->policy, HOOK_TICK)) {
+    set_interval(lua, lua->tick_ms);
+    tell_now(lua, &event);
+  }
+  left = lua->tick_due_ms > now_ms ? lua->tick_due_ms - now_ms : lua->tick_ms;
+  return left < TICK_MS ? left : TICK_MS;
 }
 
 /* ---- the queue's other end -------------------------------------------- */
@@ -259,134 +290,7 @@ void relay__lua_drop_queue(struct relay_lua *lua) {
   lua->queue_end = &lua->queue;
 }
 
-/* ---- the table -------------------------------------------------------- */
-
-static int on_auth(void *data, uint64_t call, const relay_agent_info *agent,
-                   const relay_credentials *credentials,
-                   relay_verdict *verdict) {
-  struct event event = {
-      .hook = HOOK_AUTH, .call = call, .agent = *agent, .cred = *credentials};
-
-  return question(data, &event, verdict);
-}
-
-static int on_allocate(void *data, uint64_t call, const relay_agent_info *agent,
-                       const relay_want *want, relay_verdict *verdict) {
-  struct event event = {
-      .hook = HOOK_ALLOCATE, .call = call, .agent = *agent, .want = *want};
-
-  return question(data, &event, verdict);
-}
-
-static int on_visitor(void *data, uint64_t call, const relay_conn_info *conn,
-                      const relay_agent_info *agents, size_t agent_count,
-                      relay_verdict *verdict) {
-  struct event event = {.hook = HOOK_VISITOR,
-                        .call = call,
-                        .conn = *conn,
-                        .agents = agents,
-                        .agent_count = agent_count};
-
-  return question(data, &event, verdict);
-}
-
-static int on_peek(void *data, uint64_t call, const relay_conn_info *conn,
-                   const void *bytes, size_t count, int eof,
-                   relay_verdict *verdict) {
-  struct event event = {.hook = HOOK_PEEK,
-                        .call = call,
-                        .conn = *conn,
-                        .bytes = bytes,
-                        .byte_count = count,
-                        .eof = eof};
-
-  return question(data, &event, verdict);
-}
-
-static void on_open(void *data, const relay_conn_info *conn) {
-  struct event event = {.hook = HOOK_OPEN, .conn = *conn};
-
-  tell(data, &event);
-}
-
-static void on_close(void *data, const relay_conn_info *conn) {
-  struct event event = {.hook = HOOK_CLOSE, .conn = *conn};
-
-  tell(data, &event);
-}
-
-static void on_agent_gone(void *data, const relay_agent_info *agent,
-                          int reason) {
-  struct event event = {
-      .hook = HOOK_AGENT_GONE, .agent = *agent, .reason = reason};
-
-  tell(data, &event);
-}
-
-/* Looked at every second at least: after a reload, another script's interval
-   counts. */
-static uint64_t on_tick(void *data, uint64_t now_ms) {
-  struct relay_lua *lua = data;
-  struct event event = {.hook = HOOK_TICK};
-  uint64_t left;
-
-  if (now_ms >= lua->tick_due_ms && !is_busy(lua) && !lua->policy->ticking &&
-      has_hook(lua->policy, HOOK_TICK)) {
-    set_interval(lua, lua->tick_ms);
-    tell_now(lua, &event);
-  }
-  left = lua->tick_due_ms > now_ms ? lua->tick_due_ms - now_ms : lua->tick_ms;
-  return left < TICK_MS ? left : TICK_MS;
-}
-
-static int on_log(void *data, const relay_log_record *record) {
-  struct relay_lua *lua = data;
-
-  return relay__lua_log_hook(lua->policy, record);
-}
-
-static void on_cancel(void *data, uint64_t id) {
-  struct relay_lua *lua = data;
-  struct call *call = relay__lua_call_find(lua, id);
-  struct task *task;
-
-  if (call == NULL)
-    return;
-  task = call->task;
-  if (task == NULL)
-    relay__lua_forget_denied(lua, call->queued->hook,
-                             relay__lua_event_subject(call->queued));
-  relay__lua_call_remove(lua, id); /* a queued one is skipped then */
-  if (task == NULL)
-    return;
-  forget_denied(task, NULL);
-  relay__lua_task_kill(task);
-}
-
-static void on_proven(void *data, uint64_t id) {
-  struct call *call = relay__lua_call_find(data, id);
-
-  if (call != NULL)
-    relay__lua_proven(call->task);
-}
-
-void relay__lua_init_table(struct relay_lua *lua) {
-  lua->table = (relay_policy){
-      .size = sizeof(lua->table),
-      .data = lua,
-      .auth = on_auth,
-      .allocate = on_allocate,
-      .visitor = on_visitor,
-      .peek = on_peek,
-      .open = on_open,
-      .close = on_close,
-      .agent_gone = on_agent_gone,
-      .tick = on_tick,
-      .log = on_log,
-      .cancel = on_cancel,
-      .proven = on_proven,
-  };
-}
+/* ---- life ------------------------------------------------------------- */
 
 bool relay__lua_run_life(struct policy *policy, const struct event *event,
                          void (*on_end)(struct task *task), void *data,

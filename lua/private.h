@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of the Lua policy share. Words:
+ * What the files of the Lua policy share: the whole of it here, and three of
+ * its nouns in headers of their own. Words:
  *
  *   relay_lua  what the host holds; outlives every script it loads
  *   policy     one loaded script: a Lua state and all that belongs to it
@@ -23,248 +24,12 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "event.h"
 #include "include/relay/lua.h"
+#include "policy.h"
+#include "task.h"
 
-#define HOOK_MAP(X)                                                            \
-  X(START, start)                                                              \
-  X(SAVE, save)                                                                \
-  X(STOP, stop)                                                                \
-  X(AUTH, auth)                                                                \
-  X(ALLOCATE, allocate)                                                        \
-  X(VISITOR, visitor)                                                          \
-  X(PEEK, peek)                                                                \
-  X(OPEN, open)                                                                \
-  X(CLOSE, close)                                                              \
-  X(AGENT_GONE, agent_gone)                                                    \
-  X(TICK, tick)                                                                \
-  X(LOG, log)
-
-enum hook {
-#define HOOK_ENUM(upper, lower) HOOK_##upper,
-  HOOK_MAP(HOOK_ENUM)
-#undef HOOK_ENUM
-      HOOK_COUNT,
-  HOOK_NONE = HOOK_COUNT /* a task of the script's own: spawn, every */
-};
-
-extern const char *const relay__lua_hook_names[HOOK_COUNT + 2];
-
-#define PEEK_MAX 4096
-#define TICK_MS 1000
-#define ERROR_MAX 4096
-
-struct luv;
-struct policy;
-struct task;
-
-/* ---- events ----------------------------------------------------------- */
-
-/* Borrowed texts; relay__lua_event_copy makes one that owns them. */
-struct event {
-  struct event *next;
-  enum hook hook;
-  uint64_t call; /* of a question */
-  int reason;
-  int eof;
-  relay_conn_info conn;
-  relay_agent_info agent;
-  const relay_agent_info *agents;
-  size_t agent_count;
-  relay_credentials cred;
-  relay_want want;
-  const void *bytes; /* peek; start: what `save` gave */
-  size_t byte_count;
-  const char *text; /* stop: why */
-};
-
-struct event *relay__lua_event_copy(const struct event *event);
-/* Pushes the arguments of the event's hook; returns their number. */
-int relay__lua_event_push(lua_State *L, const struct event *event);
-/* The conn or agent it is about; 0: none. */
-uint64_t relay__lua_event_subject(const struct event *event);
-
-/* ---- tasks ------------------------------------------------------------ */
-
-struct task {
-  struct policy *policy;
-  struct task *next_all;
-  struct task *next_idle;
-  lua_State *co; /* anchored by `ref` */
-  int ref;
-  uint64_t generation; /* of each use: what waits keeps it */
-  enum hook hook;
-  bool busy;      /* in use */
-  bool running;   /* on the C stack */
-  bool cancelled; /* to be killed as soon as it stops running */
-  bool failed;
-  bool doomed; /* the hook closed what it decides on: `reason` says why */
-  bool soon;   /* to be woken in the next turn */
-  uint64_t turn;
-  struct task *next_soon;
-  const struct event *event; /* until the first wait */
-  uint64_t call;
-  uint64_t subject;
-  size_t byte_count;                 /* what peek was shown */
-  void (*on_end)(struct task *task); /* after a wait; failed: see above */
-  void *data;
-  /* Told once when its wait ends: before it goes on, or as it is killed. */
-  void (*on_wait_end)(void *wait, bool killed);
-  void *wait;
-  uv_timer_t sleep;
-  uv_timer_t limit;
-  unsigned handles;
-  double number; /* tick: the next interval, in seconds; NAN: none */
-  bool no_more;  /* what `every` ran returned false */
-  relay_verdict verdict;
-  char reason[256];
-  char name[128];
-  char host[256];
-};
-
-/* A fresh one; or NULL without memory, and the policy's `error` says so. */
-struct task *relay__lua_task_take(struct policy *policy, enum hook hook);
-/* Runs it, from its start or from its wait. True: it ended. */
-bool relay__lua_task_run(struct task *task);
-/* Runs it, and its on_end if it ended. */
-void relay__lua_task_start(struct task *task);
-/* As above if this use of it still waits. */
-void relay__lua_task_wake(struct task *task, uint64_t generation);
-void relay__lua_task_release(struct task *task);
-/* One handle or request less; frees a closed task with the last. */
-void relay__lua_task_unhold(struct task *task);
-/* Ends it where it stands, without on_end. */
-void relay__lua_task_kill(struct task *task);
-/* Fails it after so long, unless it has ended. */
-void relay__lua_task_limit(struct task *task, uint64_t ms);
-/* Wakes it after so long, unless its wait ends before; 0: in the next turn. */
-void relay__lua_task_sleep(struct task *task, uint64_t ms);
-/* Wakes it in the next turn of the loop, and for nothing else before. */
-void relay__lua_task_soon(struct task *task);
-/* Wakes those that are to be woken now. */
-void relay__lua_run_soon(struct relay_lua *lua);
-/* Ends the wait that it began, and did not get to. */
-void relay__lua_task_end_wait(struct task *task);
-void relay__lua_tasks_close(struct policy *policy);
-
-/* Reads the results from `first` to the top into the task's verdict. Sets an
-   error on top and returns false when they are not what the hook may give. */
-bool relay__lua_verdict_read(lua_State *L, struct task *task, int first);
-
-/* ---- policies --------------------------------------------------------- */
-
-struct listen {
-  char host[64]; /* "": as the relay listens */
-  unsigned port;
-};
-#define LISTENS_MAX 64
-
-/* The metatables of boxes. */
-struct box_class {
-  int ref;
-  const void *meta;
-};
-struct box_classes {
-  struct box_class conn;
-  struct box_class agent;
-};
-
-/* CPU time of one entry into the script. */
-struct budget {
-  uint64_t limit_ns;
-  uint64_t began_ns; /* 0: not yet looked at */
-  uint64_t began_cpu_ns;
-  bool is_over;
-};
-
-struct policy {
-  struct relay_lua *lua;
-  struct policy *next; /* retired ones */
-  lua_State *L;
-  size_t memory_bytes;
-  bool uncapped; /* within luv: see there */
-  bool is_full;  /* something did not fit */
-  uint64_t starved_until_ms;
-  struct budget budget;
-  lua_State *thread; /* the innermost coroutine; NULL: none */
-  bool is_stuck;     /* it was resumed where no wait passes through */
-  int hooks[HOOK_COUNT];
-  bool wants_agents; /* its `visitor` has a second parameter */
-  int boxes;         /* a table: id to box */
-  struct box_classes classes;
-  struct task *tasks;
-  struct task *idle;
-  unsigned idle_count;
-  unsigned busy_count;
-  struct task *current;
-  struct every *everies;
-  struct luv *luv; /* NULL: the script did not ask for it */
-  unsigned every_count;
-  uint64_t next_every;
-  struct socket *sockets; /* those with a descriptor */
-  unsigned socket_count;
-  uint64_t next_socket;
-  uint64_t collected_ms; /* for want of descriptors */
-  struct tls_context *tls_contexts;
-  struct listen listens[LISTENS_MAX];
-  unsigned listen_count;
-  char *options; /* "key\0value\0…\0" */
-  size_t options_size;
-  void *saved; /* what `save` gave */
-  size_t saved_size;
-  uint64_t retired_ms;
-  unsigned handles; /* and requests under way */
-  bool closing;
-  bool in_log;
-  bool ticking;
-  uv_timer_t drain;
-  char error[ERROR_MAX]; /* the last failure, with its traceback */
-#ifdef RELAY_LUA_STRESS
-  size_t asked; /* since one was refused by way of a test */
-  bool refused; /* the last one was */
-#endif
-};
-
-/* The one that Lua was entered for; outside of any entry, the one in force.
-   Raises when there is none. */
-struct policy *relay__lua_policy_of(lua_State *L);
-/* Begins an entry for the policy, and ends it with what this returned. */
-struct policy *relay__lua_enter(struct policy *policy);
-void relay__lua_leave(struct policy *policy, struct policy *before);
-/* NULL: the state is nobody's. */
-struct relay_lua *relay__lua_owner_of(lua_State *L);
-/* Tells the state whose it is. Raises; but not to say nobody's, NULL. */
-void relay__lua_own(lua_State *L, struct relay_lua *lua);
-
-/* An empty state with its limits. NULL without memory. */
-struct policy *relay__lua_policy_new(struct relay_lua *lua);
-/* Kills its tasks and frees it once its handles have closed. */
-void relay__lua_policy_close(struct policy *policy);
-/* What is left to do when no luv is, any more. */
-void relay__lua_policy_end(struct policy *policy);
-/* One handle or request less; frees a closed policy with the last. */
-void relay__lua_policy_unhold(struct policy *policy);
-/* Calls `body` with `data` as light userdata, caught and within limits: LUA_OK,
-   or a status, and the policy's `error` says why. */
-int relay__lua_protect(struct policy *policy, lua_CFunction body, void *data,
-                       unsigned budget_ms);
-void relay__lua_budget_begin(struct policy *policy, unsigned budget_ms);
-void relay__lua_budget_arm(const struct policy *policy, lua_State *L);
-/* Collects what an entry left that found no memory. When next to nothing is
-   free then, the script is let alone for a while: every object it makes would
-   have Lua collect in vain. */
-void relay__lua_relieve(struct policy *policy);
-bool relay__lua_is_starved(const struct policy *policy);
-/* A message handler: adds a traceback to whatever was thrown. */
-int relay__lua_traceback(lua_State *L);
-/* Takes the error on top of the stack into the policy's `error`. */
-void relay__lua_keep_error(struct policy *policy, lua_State *L);
-/* Closes its to-be-closed variables; an error is left on its stack. */
-void relay__lua_close_thread(lua_State *co, lua_State *from);
-/* Cuts the traceback off. */
-void relay__lua_first_line(char *text);
-/* The same for the policy's `error`; what was raised by C alone has no place,
-   and gets the script and `where` in front. */
-void relay__lua_name_script(struct policy *policy, const char *where);
+/* ---- scripts ---------------------------------------------------------- */
 
 /* Reads and runs the script, and checks its table. Or `error` says why. */
 int relay__lua_load(struct policy *policy);
@@ -382,6 +147,7 @@ struct call {
   struct call *next;
 };
 
+#define TICK_MS 1000
 #define ERRORS_KEPT 16
 #define CALL_BUCKETS 1024
 
@@ -448,6 +214,15 @@ int relay__lua_call_add(struct relay_lua *lua, uint64_t id, struct task *task,
                         struct event *queued);
 struct call *relay__lua_call_find(struct relay_lua *lua, uint64_t id);
 void relay__lua_call_remove(struct relay_lua *lua, uint64_t id);
+
+/* For table.c: what a hook says of a question, at once or later (DEFER); a
+   question that is not to be answered any more; news; and `tick`, which returns
+   when to be called again. The event is borrowed. */
+int relay__lua_ask(struct relay_lua *lua, struct event *event,
+                   relay_verdict *verdict);
+void relay__lua_cancel(struct relay_lua *lua, uint64_t call);
+void relay__lua_tell(struct relay_lua *lua, const struct event *event);
+uint64_t relay__lua_tick(struct relay_lua *lua, uint64_t now_ms);
 
 /* Tells or asks what is in the queue. */
 void relay__lua_drain_queue(struct relay_lua *lua);

@@ -43,7 +43,7 @@ struct cli_option {
   const char *choices;
 };
 
-#define CLI_TABLES_MAX 6 /* NULL included */
+#define CLI_TABLES_MAX 7 /* NULL included */
 
 struct cli {
   const char *program;
@@ -98,6 +98,10 @@ struct cli_log {
     "log-level", "LEVEL", CLI_CHOICE, &(log)->level,                           \
         "lowest level that is logged", NULL, 0, 0, "debug|info|warn|error"     \
   }
+
+/* First of all: a standard stream that was closed is opened on nothing.
+   Otherwise a socket would take its place, and get the log's lines. */
+void cli_open_standard(void);
 
 /* A relay_log_fn; `data` is a struct cli_log. */
 void cli_log_record(void *data, const relay_log_record *record);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * relay: hands out public addresses to agents. The library's relay half with
- * a command line: every option is a field of relay_options.
+ * a command line: every option is a field of relay_options. Most of them are in
+ * relay_settings.c.
  *
  * SIGTERM drains and then ends; a second one, or SIGINT, ends at once. SIGHUP
  * reloads the policy script, the tokens file and the certificates. `relay
  * token` is in token.c.
  */
-#include <arpa/inet.h>
 #include <relay/relay.h>
 #include <signal.h>
 #include <string.h>
@@ -16,6 +16,7 @@
 
 #include "cli.h"
 #include "confine.h"
+#include "relay_settings.h"
 #include "relay_trust.h"
 #include "token.h"
 #ifdef RELAY_WITH_LUA
@@ -37,17 +38,12 @@ struct program {
 #endif
   struct trust trust;
   struct confine confine;
-  unsigned ports[2];
-  int mode;
-  uint64_t rcvbuf_bytes;
+  struct settings settings;
   bool has_policy; /* that decides who may be an agent */
   bool draining;
   bool closing;
   int status;
 };
-
-#define END                                                                    \
-  { NULL, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL }
 
 /* ---- running ---------------------------------------------------------- */
 
@@ -160,9 +156,17 @@ static void open_relay(struct program *self) {
     close_relay(self);
     return;
   }
-  if (err == RELAY_ESTATE) {
-    self->status = cli_fail(&self->cli, "%s: %s", self->options.state,
-                            relay_strerror(err));
+  if (err == RELAY_ESTATE) { /* all else was looked at before */
+    self->status =
+        cli_fail(&self->cli, "--state: %s cannot be used: another relay has it",
+                 self->options.state);
+    close_relay(self);
+    return;
+  }
+  if (err == UV_EMFILE) {
+    self->status =
+        cli_fail(&self->cli, "too few descriptors: raise --max-fds, "
+                             "or the limit of the system (ulimit -n)");
     close_relay(self);
     return;
   }
@@ -226,126 +230,16 @@ static void start(struct program *self) {
 
 /* ---- options ---------------------------------------------------------- */
 
-/* The options by what they are about; each table is ended by END. */
-static void list_addresses(struct program *self, struct cli_option *addresses) {
-  relay_options *o = &self->options;
-  const struct cli_option address_options[] = {
-      {"listen", "ADDR", CLI_TEXT, &o->listen_host,
-       "address to listen on, a literal", "every one, IPv6 and IPv4", 0, 0,
-       NULL},
-      {"advertise", "HOST", CLI_TEXT, &o->advertise,
-       "host that agents are told", "the name they dialed", 0, 0, NULL},
-      {"ports", "LO-HI", CLI_PORTS, self->ports, "public ports to hand out",
-       "after PORT", 0, 0, NULL},
-      {"dial", "HOST:PORT", CLI_TEXT, &o->dial,
-       "where agents open data connections", "as for control", 0, 0, NULL},
-      {"state", "DIR", CLI_TEXT, &o->state,
-       "keeps addresses across a restart of the relay", "none", 0, 0, NULL},
-      {"proxy-from", "CIDR,...", CLI_TEXT, &o->proxy_from,
-       "balancers that send PROXY headers", "none", 0, 0, NULL},
-      {"mode", "MODE", CLI_CHOICE, &self->mode, "how bytes move", NULL, 0, 0,
-       "splice|copy"},
-      {"rcvbuf", "SIZE", CLI_SIZE, &self->rcvbuf_bytes,
-       "receive buffer of each connection", "the kernel's", 0, 1 << 30, NULL},
-      {"workers", "N", CLI_NUMBER, &o->workers,
-       "threads that move visitors' bytes", "none", 0, 64, NULL},
-      {"rate-in", "SIZE", CLI_SIZE, &o->rate_in,
-       "bytes per second from each visitor", "no limit", 0, 0, NULL},
-      {"rate-out", "SIZE", CLI_SIZE, &o->rate_out,
-       "bytes per second to each visitor", "no limit", 0, 0, NULL},
+/* What is about this program alone. */
+static void list_own(struct program *self, struct cli_option *table) {
+  const struct cli_option options[] = {
 #ifdef RELAY_WITH_LUA
-      SCRIPT_OPTIONS(&self->script, o),
+      SCRIPT_OPTIONS(&self->script, &self->options),
 #endif
       CLI_LOG_OPTIONS(&self->log),
-      END};
+      {NULL, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL}};
 
-  memcpy(addresses, address_options, sizeof(address_options));
-}
-
-static void list_caps(struct program *self, struct cli_option *caps) {
-  relay_options *o = &self->options;
-  const struct cli_option cap_options[] = {
-      {"max-agents", "N", CLI_NUMBER, &o->max_agents, "agents at a time", NULL,
-       1, 1000000, NULL},
-      {"max-leases-per-owner", "N", CLI_NUMBER, &o->max_leases_per_owner,
-       "addresses for one owner", NULL, 1, 1000000, NULL},
-      {"max-visitors", "N", CLI_NUMBER, &o->max_visitors,
-       "visitors of one address at a time", NULL, 1, 1000000, NULL},
-      {"max-parked", "N", CLI_NUMBER, &o->max_parked,
-       "visitors that wait while the agent is away", NULL, 0, 1000000, NULL},
-      {"max-pool", "N", CLI_NUMBER, &o->max_pool,
-       "idle data connections of one agent", NULL, 0, 1000000, NULL},
-      {"max-fds", "N", CLI_NUMBER, &o->max_fds, "descriptors in all",
-       "what the system allows", 0, 10000000, NULL},
-      END};
-
-  memcpy(caps, cap_options, sizeof(cap_options));
-}
-
-static void list_times(struct program *self, struct cli_option *times) {
-  relay_options *o = &self->options;
-  const struct cli_option time_options[] = {
-      {"handshake", "TIME", CLI_TIME, &o->handshake_ms,
-       "for an agent to say what it wants", NULL, 0, 0, NULL},
-      {"pairing", "TIME", CLI_TIME, &o->pairing_ms,
-       "for an agent to take a visitor", NULL, 0, 0, NULL},
-      {"heartbeat", "TIME", CLI_TIME, &o->heartbeat_ms, "between PINGs", NULL,
-       0, 0, NULL},
-      {"dead", "TIME", CLI_TIME, &o->dead_ms,
-       "without a PONG: the agent is lost", NULL, 0, 0, NULL},
-      {"grace", "TIME", CLI_TIME, &o->grace_ms,
-       "an address is kept for a lost agent", NULL, 0, 0, NULL},
-      {"park", "TIME", CLI_TIME, &o->park_ms,
-       "a visitor waits for a lost agent", NULL, 0, 0, NULL},
-      {"fin-timeout", "TIME", CLI_TIME, &o->fin_timeout_ms,
-       "half-closed and silent: reset", "never", 0, 0, NULL},
-      {"idle", "TIME", CLI_TIME, &o->idle_ms, "silent both ways: reset",
-       "never", 0, 0, NULL},
-      {"drain", "TIME", CLI_TIME, &o->drain_ms,
-       "for visitors to finish after SIGTERM", NULL, 0, 0, NULL},
-      {"keepalive", "SECONDS", CLI_NUMBER, &o->keepalive_idle_s,
-       "of silence before a peer is asked", NULL, 1, 32767, NULL},
-      {"keepalive-interval", "SECONDS", CLI_NUMBER, &o->keepalive_interval_s,
-       "between two such questions", NULL, 1, 32767, NULL},
-      {"keepalive-count", "N", CLI_NUMBER, &o->keepalive_count,
-       "without an answer: reset", NULL, 1, 127, NULL},
-      END};
-
-  memcpy(times, time_options, sizeof(time_options));
-}
-
-static int check_listen(const struct program *self) {
-  const char *host = self->options.listen_host;
-  unsigned char bytes[sizeof(struct in6_addr)];
-
-  if (host != NULL && inet_pton(AF_INET, host, bytes) != 1 &&
-      inet_pton(AF_INET6, host, bytes) != 1 && host[0] != '[' &&
-      strchr(host, '%') == NULL)
-    return cli_usage(&self->cli, "--listen: '%s' is not an address", host);
-  return CLI_GO;
-}
-
-static int check_dial(const struct program *self) {
-  const char *dial = self->options.dial;
-  const char *colon = dial != NULL ? strrchr(dial, ':') : NULL;
-  unsigned port;
-
-  if (dial != NULL &&
-      (colon == NULL || colon == dial || !cli_read_port(colon + 1, 1, &port)))
-    return cli_usage(&self->cli, "--dial: '%s' is not HOST:PORT", dial);
-  return CLI_GO;
-}
-
-static int check_times(const struct program *self) {
-  const relay_options *o = &self->options;
-
-  if (o->handshake_ms == 0)
-    return cli_usage(&self->cli, "--handshake: it cannot be 0");
-  if (o->heartbeat_ms == 0)
-    return cli_usage(&self->cli, "--heartbeat: it cannot be 0");
-  if (o->heartbeat_ms >= o->dead_ms)
-    return cli_usage(&self->cli, "--heartbeat: it must be less than --dead");
-  return CLI_GO;
+  memcpy(table, options, sizeof(options));
 }
 
 /* The script is read by whom the relay will be, as it is again on a reload. */
@@ -368,39 +262,28 @@ static int read_line(struct program *self, int argc, char **argv,
 }
 
 static int parse(struct program *self, int argc, char **argv) {
-  struct cli_option addresses[OPTIONS_MAX], caps[OPTIONS_MAX],
-      times[OPTIONS_MAX], trust[OPTIONS_MAX], confine_options[OPTIONS_MAX];
+  struct cli_option tables[CLI_TABLES_MAX - 1][OPTIONS_MAX];
   const char *operand;
+  int status;
 
-  list_addresses(self, addresses);
-  list_caps(self, caps);
-  list_times(self, times);
-  trust_list(&self->trust, &self->options, trust);
-  confine_list(&self->confine, confine_options);
-  self->cli.tables[0] = addresses;
-  self->cli.tables[1] = caps;
-  self->cli.tables[2] = times;
-  self->cli.tables[3] = trust;
-  self->cli.tables[4] = confine_options;
-  int status = read_line(self, argc, argv, &operand);
-
+  settings_list_addresses(&self->settings, &self->options, tables[0]);
+  list_own(self, tables[1]);
+  settings_list_caps(&self->options, tables[2]);
+  settings_list_times(&self->options, tables[3]);
+  trust_list(&self->trust, &self->options, tables[4]);
+  confine_list(&self->confine, tables[5]);
+  for (size_t i = 0; i < CLI_TABLES_MAX - 1; i++)
+    self->cli.tables[i] = tables[i];
+  status = read_line(self, argc, argv, &operand);
   memset(self->cli.tables, 0, sizeof(self->cli.tables));
   if (status != CLI_GO)
     return status;
   if (!cli_read_port(operand, 0, &self->options.port))
     return cli_usage(&self->cli, "PORT: '%s' is not a port (0-65535)", operand);
-  self->options.port_lo = self->ports[0];
-  self->options.port_hi = self->ports[1];
-  self->options.mode = (relay_mode)self->mode;
-  self->options.rcvbuf_bytes = (unsigned)self->rcvbuf_bytes;
   self->options.log_level = (relay_log_level)self->log.level;
   if (self->log.format == CLI_LOG_NONE)
     self->options.log = NULL;
-  status = check_listen(self);
-  if (status == CLI_GO)
-    status = check_dial(self);
-  if (status == CLI_GO)
-    status = check_times(self);
+  status = settings_take(&self->settings, &self->cli, &self->options);
   if (status == CLI_GO)
     status = confine_check(&self->confine, &self->cli);
   if (status == CLI_GO)
@@ -454,6 +337,7 @@ int main(int argc, char **argv) {
   static const char *const operands[] = {"PORT", NULL};
   struct program self;
 
+  cli_open_standard();
   if (argc > 1 && strcmp(argv[1], "token") == 0)
     return token_main(argc - 1, argv + 1);
   memset(&self, 0, sizeof(self));
@@ -467,7 +351,10 @@ int main(int argc, char **argv) {
   self.cli.about =
       "Hands out public addresses to agents that connect to PORT (0: any free\n"
       "one) and joins each visitor of an address to its agent. Prints\n"
-      "'listening on HOST:PORT' once it does.";
+      "'listening on HOST:PORT' once it does. SIGTERM drains, SIGHUP reloads\n"
+      "script, tokens and certificates.\n"
+      "\n"
+      "'relay token' makes, lists and revokes tokens: 'relay token --help'.";
 #ifdef RELAY_WITH_LUA
   script_init(&self.script);
 #endif

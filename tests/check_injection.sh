@@ -28,6 +28,7 @@ tls='BIO_clear_flags BIO_free BIO_get_data BIO_meth_free BIO_meth_new
   BIO_set_data BIO_set_flags BIO_set_init ERR_clear_error ERR_peek_error
   SSL_CIPHER_find SSL_CTX_clear_options SSL_CTX_ctrl SSL_CTX_free SSL_CTX_new
   SSL_CTX_set_ciphersuites SSL_CTX_set_client_hello_cb
+  SSL_CTX_set_default_read_buffer_len
   SSL_CTX_set_max_early_data SSL_CTX_set_num_tickets SSL_CTX_set_options
   SSL_CTX_set_psk_find_session_callback SSL_CTX_set_psk_use_session_callback
   SSL_CTX_set_verify SSL_SESSION_free SSL_SESSION_new

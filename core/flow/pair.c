@@ -30,10 +30,6 @@ static uint64_t now_ms(const struct pair *pair) {
   return uv_now(pair->plane->loop);
 }
 
-static unsigned stream_count(const struct pair *pair) {
-  return pair->flow_count;
-}
-
 /* ---- the end ---------------------------------------------------------- */
 
 void relay__pair_free(struct pair *pair) {
@@ -60,7 +56,7 @@ static void finish(struct pair *pair, int reason) {
   pair->reason = reason;
   for (i = 0; i < pair->flow_count; i++)
     relay__flow_close(&pair->flows[i]);
-  for (i = 0; i < stream_count(pair); i++) {
+  for (i = 0; i < pair->flow_count; i++) {
     if (reason == 0)
       relay__stream_pardon(pair->streams[i]);
     relay__stream_close(pair->streams[i]);
@@ -84,6 +80,15 @@ static bool is_shut(const struct flow *flow) {
   return flow->phase == FLOW_SHUT;
 }
 
+static unsigned count_shut(const struct pair *pair) {
+  unsigned count = 0;
+  unsigned i;
+
+  for (i = 0; i < pair->flow_count; i++)
+    count += is_shut(&pair->flows[i]);
+  return count;
+}
+
 static int flow_error(const struct pair *pair) {
   unsigned i;
 
@@ -93,30 +98,28 @@ static int flow_error(const struct pair *pair) {
   return 0;
 }
 
-/* Why a flow was cut: the first stream that died. */
-static int cut_reason(const struct pair *pair) {
+/* The first stream that died; NULL: none did. */
+static const struct stream *first_reset(const struct pair *pair) {
   unsigned i;
 
-  for (i = 0; i < stream_count(pair); i++)
+  for (i = 0; i < pair->flow_count; i++)
     if (pair->streams[i]->reset)
-      return pair->streams[i]->error;
-  return UV_ECONNRESET;
+      return pair->streams[i];
+  return NULL;
 }
 
-static bool is_any_reset(const struct pair *pair) {
-  unsigned i;
+/* Why a flow was cut. */
+static int cut_reason(const struct pair *pair) {
+  const struct stream *reset = first_reset(pair);
 
-  for (i = 0; i < stream_count(pair); i++)
-    if (pair->streams[i]->reset)
-      return true;
-  return false;
+  return reset != NULL ? reset->error : UV_ECONNRESET;
 }
 
 static size_t unsent_bytes(const struct pair *pair) {
   size_t unsent = 0;
   unsigned i;
 
-  for (i = 0; i < stream_count(pair); i++)
+  for (i = 0; i < pair->flow_count; i++)
     unsent += relay__stream_unsent(pair->streams[i]);
   return unsent;
 }
@@ -138,28 +141,6 @@ static void sooner(uint64_t *due, uint64_t ms) {
     *due = ms;
 }
 
-/* One half has ended and the other is open, with nothing held up in it. */
-static bool is_half_closed(const struct pair *pair) {
-  const struct flow *a = &pair->flows[0];
-  const struct flow *b = &pair->flows[1];
-
-  if (pair->flow_count < 2 || is_shut(a) == is_shut(b))
-    return false;
-  return is_shut(a) ? !b->blocked : !a->blocked;
-}
-
-/* When silence becomes too long, on the loop's clock; UINT64_MAX: never. */
-static uint64_t silence_due(const struct pair *pair, int *reason) {
-  uint64_t due = UINT64_MAX;
-
-  *reason = UV_ETIMEDOUT;
-  if (pair->limits.idle_ms != 0)
-    due = pair->active_ms + pair->limits.idle_ms;
-  if (pair->limits.fin_timeout_ms != 0 && is_half_closed(pair))
-    sooner(&due, pair->active_ms + pair->limits.fin_timeout_ms);
-  return due;
-}
-
 static void arm(struct pair *pair, uint64_t due) {
   uint64_t now = now_ms(pair);
 
@@ -170,39 +151,10 @@ static void arm(struct pair *pair, uint64_t due) {
   relay__deadline_set(&pair->deadline, due > now ? due - now : 0);
 }
 
-/* How long keepalive lets a peer be silent. It asks at rest only: with bytes on
-   their way the kernel tries for a quarter of an hour. So the pair looks for
-   itself, as long as there are some. */
-static uint64_t keepalive_ms(const struct pair *pair) {
-  const struct keepalive *keepalive = &pair->plane->keepalive;
-
-  return ((uint64_t)keepalive->idle_s +
-          (uint64_t)keepalive->interval_s * (uint64_t)keepalive->count) *
-         1000;
-}
-
-static void note_moved(struct pair *pair) {
-  pair->active_ms = now_ms(pair);
-  if (pair->deaf_ms == 0)
-    pair->deaf_ms = pair->active_ms + keepalive_ms(pair);
-}
-
-/* Looks, if it is time to, and says when to look next. */
-static bool has_vanished(struct pair *pair) {
-  uint64_t now = now_ms(pair);
-  unsigned i;
-
-  if (pair->deaf_ms == 0 || pair->deaf_ms > now)
-    return false;
-  pair->deaf_ms = 0;
-  for (i = 0; i < stream_count(pair); i++) {
-    if (relay__stream_unsent(pair->streams[i]) == 0)
-      continue;
-    pair->deaf_ms = now + (uint64_t)pair->plane->keepalive.interval_s * 1000;
-    if (relay__stream_is_deaf(pair->streams[i], keepalive_ms(pair)))
-      return true;
-  }
-  return false;
+/* Whether anything was passed on since `shut` flows were: an end is, too. */
+static void note_moved(struct pair *pair, size_t moved, unsigned shut) {
+  if (moved != 0 || count_shut(pair) != shut)
+    relay__pair_note_moved(pair);
 }
 
 /* From now on the kernel asks its peers whether they live. */
@@ -212,13 +164,12 @@ static void grow_up(struct pair *pair) {
   if (pair->young_ms == 0 || pair->young_ms > now_ms(pair))
     return;
   pair->young_ms = 0;
-  for (i = 0; i < stream_count(pair); i++)
+  for (i = 0; i < pair->flow_count; i++)
     relay__stream_keep_alive(pair->streams[i]);
 }
 
 static void schedule(struct pair *pair) {
-  int reason;
-  uint64_t due = silence_due(pair, &reason);
+  uint64_t due = relay__pair_silence_due(pair);
   unsigned i;
 
   for (i = 0; i < pair->flow_count; i++) {
@@ -281,10 +232,11 @@ static void update(struct pair *pair) {
     finish(pair, 0);
     return;
   }
-  if (err == 0 && (is_any_reset(pair) || every_flow(pair, relay__flow_done)) &&
+  if (err == 0 &&
+      (first_reset(pair) != NULL || every_flow(pair, relay__flow_done)) &&
       !hold_reset(pair))
     err = cut_reason(pair);
-  for (i = 0; err == 0 && i < stream_count(pair); i++)
+  for (i = 0; err == 0 && i < pair->flow_count; i++)
     err = watch(pair, i);
   if (err != 0)
     finish(pair, err);
@@ -293,6 +245,7 @@ static void update(struct pair *pair) {
 }
 
 static void pump(struct pair *pair, const struct stream *stream, int events) {
+  unsigned shut = count_shut(pair);
   size_t moved = 0;
   unsigned i;
 
@@ -305,11 +258,10 @@ static void pump(struct pair *pair, const struct stream *stream, int events) {
       moved += relay__flow_pump(flow, readable);
   }
   /* What was just found dead is not watched any more: both flows must see. */
-  if (is_any_reset(pair))
+  if (first_reset(pair) != NULL)
     for (i = 0; i < pair->flow_count; i++)
       moved += relay__flow_pump(&pair->flows[i], false);
-  if (moved != 0)
-    note_moved(pair);
+  note_moved(pair, moved, shut);
 }
 
 static void on_stream_event(struct stream *stream, int events) {
@@ -321,8 +273,8 @@ static void on_stream_event(struct stream *stream, int events) {
 
 static void on_deadline(struct deadline *deadline) {
   struct pair *pair = container_of(deadline, struct pair, deadline);
+  unsigned shut = count_shut(pair);
   size_t moved = 0;
-  int reason;
   unsigned i;
 
   grow_up(pair);
@@ -330,11 +282,9 @@ static void on_deadline(struct deadline *deadline) {
     pair->look_ms *= 2;
   for (i = 0; i < pair->flow_count; i++)
     moved += relay__flow_pump(&pair->flows[i], false);
-  if (moved != 0)
-    note_moved(pair);
-  if (silence_due(pair, &reason) <= now_ms(pair))
-    finish(pair, reason);
-  else if (has_vanished(pair))
+  note_moved(pair, moved, shut);
+  if (relay__pair_silence_due(pair) <= now_ms(pair) ||
+      relay__pair_has_vanished(pair))
     finish(pair, UV_ETIMEDOUT);
   else
     update(pair);
@@ -377,7 +327,7 @@ void relay__pair_run(struct pair *pair, struct plane *plane) {
   pair->active_ms = now_ms(pair);
   pair->young_ms = pair->active_ms + YOUNG_MS;
   relay__deadline_init(&pair->deadline, plane, on_deadline);
-  for (i = 0; err == 0 && i < stream_count(pair); i++) {
+  for (i = 0; err == 0 && i < pair->flow_count; i++) {
     relay__stream_own(pair->streams[i], on_stream_event, pair);
     err = relay__stream_attach(pair->streams[i]);
   }
@@ -387,7 +337,7 @@ void relay__pair_run(struct pair *pair, struct plane *plane) {
   }
   set_rates(pair);
   /* One that died before is not watched: the deadline starts this pair. */
-  if (is_any_reset(pair))
+  if (first_reset(pair) != NULL)
     relay__deadline_set(&pair->deadline, 0);
   else
     update(pair);
@@ -419,10 +369,11 @@ void relay__pair_limit(struct pair *pair, const struct pair_limits *limits) {
 
   if (pair->ended)
     return;
+  if (limits->idle_ms != pair->limits.idle_ms)
+    pair->active_ms = now_ms(pair); /* it has all of its new time */
   pair->limits = *limits;
   pair->limits.share = share;
   set_rates(pair);
-  pair->active_ms = now_ms(pair);
   relay__deadline_set(&pair->deadline, 0); /* look again under the new ones */
 }
 

@@ -35,11 +35,11 @@ struct pair {
   struct plane *plane;
   struct stream *streams[2]; /* visitor's side, agent's side; echo: [0] only */
   struct flow flows[2];      /* in, out; echo: [0] only */
-  unsigned flow_count;
+  unsigned flow_count;       /* that of the streams as well */
   struct pair_limits limits;
   struct deadline deadline;
   uint64_t due_ms;      /* when it expires, on the loop's clock like the rest */
-  uint64_t active_ms;   /* the last byte moved */
+  uint64_t active_ms;   /* the last byte or end was passed on */
   uint64_t young_ms;    /* until then it needs no keepalive; 0: it has it */
   uint64_t deaf_ms;     /* when to look for a peer that vanished; 0: at rest */
   bool held;            /* a reset is held back for the bytes before it */
@@ -85,5 +85,15 @@ void relay__pair_free(struct pair *pair);
 /* Bytes delivered so far; may be read from another thread. */
 uint64_t relay__pair_bytes_in(const struct pair *pair);
 uint64_t relay__pair_bytes_out(const struct pair *pair);
+
+/* ---- silence.c, for pair.c -------------------------------------------- */
+
+/* When it is too long by the limits, on the loop's clock; UINT64_MAX: never. */
+uint64_t relay__pair_silence_due(const struct pair *pair);
+/* Bytes were moved. */
+void relay__pair_note_moved(struct pair *pair);
+/* Whether a peer that bytes are on their way to is gone. Looks if it is time
+   to, and sets deaf_ms to when to look next. */
+bool relay__pair_has_vanished(struct pair *pair);
 
 #endif

@@ -69,7 +69,7 @@ int relay__stream_tune_dial(const struct plane *plane, int fd, int family) {
 }
 
 int relay__stream_tune(const struct plane *plane, int fd) {
-  struct sockaddr_storage self;
+  struct sockaddr_storage self = {.ss_family = AF_UNSPEC};
   socklen_t length = sizeof(self);
   int err;
 

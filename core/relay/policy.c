@@ -20,6 +20,7 @@ static void begin(struct relay *relay, struct asking *asking,
   asking->outer = relay->asking;
   asking->call = question->call = ++relay->next_call;
   asking->settled = false;
+  asking->of_proof = false;
   asking->keyed = false;
   relay__verdict_init(&asking->verdict);
   relay->asking = asking;
@@ -64,6 +65,13 @@ static bool conclude(struct relay *relay, struct asking *asking,
   return true;
 }
 
+/* Without the hook, the tokens file decides. */
+static bool has_auth(const struct relay *relay, struct verdict *verdict) {
+  relay__verdict_init(verdict);
+  verdict->given.answer = RELAY_ABSTAIN;
+  return relay->policy.auth != NULL;
+}
+
 /* What there is to say of a certificate. */
 static void add_subject(relay_credentials *credentials,
                         const struct subject *subject) {
@@ -92,11 +100,8 @@ bool relay__ask_auth(struct session *session, struct verdict *verdict) {
   struct asking asking;
   int err;
 
-  if (relay->policy.auth == NULL) {
-    relay__verdict_init(verdict);
-    verdict->given.answer = RELAY_ABSTAIN;
+  if (!has_auth(relay, verdict))
     return true;
-  }
   relay__session_info(session, &info);
   begin(relay, &asking, &session->question, verdict);
   err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
@@ -121,14 +126,12 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
   int err;
 
   *keyed = false;
-  if (relay->policy.auth == NULL) {
-    relay__verdict_init(verdict);
-    verdict->given.answer = RELAY_ABSTAIN;
+  if (!has_auth(relay, verdict))
     return true;
-  }
   add_subject(&credentials, &proof->subject);
   relay__proof_info(proof, &info);
   begin(relay, &asking, &proof->question, verdict);
+  asking.of_proof = true;
   err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
                            &verdict->given);
   if (is_void(relay, &asking, proof->handshake->ended, err, verdict)) {
@@ -313,8 +316,10 @@ int relay_verify(relay_t *r, uint64_t call, const void *key, size_t key_size) {
   if (key == NULL || key_size != SECRET_SIZE)
     return UV_EINVAL;
   if (asking != NULL) {
-    if (asking->settled || asking->keyed)
-      return asking->keyed ? UV_EALREADY : UV_ENOENT;
+    if (asking->keyed)
+      return UV_EALREADY;
+    if (asking->settled || !asking->of_proof)
+      return UV_ENOENT;
     asking->keyed = true;
     memcpy(asking->key, key, sizeof(asking->key));
     return 0;

@@ -50,6 +50,7 @@ struct visitor;
 
 struct complaint {
   const char *what; /* static; NULL: none yet */
+  relay_log_level level;
   uint64_t logged_ms;
   uint64_t count;              /* since then */
   char from[ADDRESS_TEXT_MAX]; /* of the last of them */
@@ -131,6 +132,10 @@ bool relay__admit_visitor(struct relay *relay);
 void relay__note_pause(struct relay *relay);
 /* Something ended: is a drain complete? */
 void relay__check_drained(struct relay *relay);
+
+/* ---- options.c -------------------------------------------------------- */
+/* Those given over the defaults, with copies of their texts. UV_EINVAL. */
+int relay__options_take(struct relay *relay, const relay_options *given);
 
 /* ---- trust.c ---------------------------------------------------------- */
 int relay__trust_init(struct relay *relay);

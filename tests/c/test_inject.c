@@ -178,6 +178,19 @@ static void fail(const char *format, ...) {
   va_end(arguments);
 }
 
+/* Fails unless `bytes` are the pattern's from `at` on. */
+static void check_bytes(const char *whose, size_t at,
+                        const unsigned char *bytes, size_t count) {
+  size_t same = 0;
+
+  while (same < count && at + same < PAYLOAD &&
+         bytes[same] == payload[at + same])
+    same++;
+  if (same < count)
+    fail("the %s got other bytes, after %zu: %02x, and %zu more", whose,
+         at + same, bytes[same], count - same - 1);
+}
+
 /* ---- the visitor ------------------------------------------------------ */
 
 static void visitor_close(struct visitor_peer *visitor, bool by_reset) {
@@ -231,9 +244,7 @@ static void visitor_receive(struct visitor_peer *visitor) {
     visitor->cut = true;
   if (count <= 0)
     return;
-  if (visitor->received + (size_t)count > PAYLOAD ||
-      memcmp(bytes, payload + visitor->received, (size_t)count) != 0)
-    fail("the visitor got other bytes, after %zu", visitor->received);
+  check_bytes("visitor", visitor->received, bytes, (size_t)count);
   visitor->received += (size_t)count;
 }
 
@@ -289,7 +300,8 @@ static size_t skip_preamble(struct target_peer *target,
   size_t taken = count < left ? count : left;
 
   if (memcmp(bytes, PREAMBLE + target->preamble, taken) != 0)
-    fail("the service got another preamble");
+    fail("the service got another preamble, after %zu: %02x", target->preamble,
+         bytes[0]);
   target->preamble += taken;
   return count - taken;
 }
@@ -312,9 +324,7 @@ static void target_receive(struct world *world, struct target_peer *target) {
   if (count < 0)
     return;
   kept = skip_preamble(target, bytes, (size_t)count);
-  if (target->received + kept > PAYLOAD ||
-      memcmp(bytes + count - kept, payload + target->received, kept) != 0)
-    fail("the service got other bytes, after %zu", target->received);
+  check_bytes("service", target->received, bytes + count - kept, kept);
   target->received += kept;
 }
 

@@ -8,6 +8,7 @@
 
 local lu = require("luaunit")
 local h = require("harness")
+local real = require("real")
 local scene = require("scene")
 local typed = require("typed")
 local sys = h.sys
@@ -102,7 +103,7 @@ function T.test_a_visitor_that_resets_before_pairing()
   local late = agent:accept(message.id)
   assert_reset(late)
   lu.assertEquals(agent:expect("GONE").id, message.id)
-  relay:wait_log('data connection refused [^\n]*reason="no such visitor"')
+  relay:wait_log('info connection refused [^\n]*reason="no such visitor"')
   scene.wait_sockets(relay, fds)
 end
 
@@ -218,9 +219,7 @@ local function refused_by(relay, target, options)
 end
 
 function T.test_a_service_that_is_down()
-  local listener = sys.listen()
-  local port = listener:port()
-  listener:close()
+  local port = real.free_port()
   local relay = h.start_relay()
   local fds = scene.sockets(relay)
   for i, target in ipairs({ port, "localhost:" .. port,

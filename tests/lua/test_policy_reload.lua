@@ -6,6 +6,7 @@
 local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
+local real = require("real")
 local sys = h.sys
 
 local T = { limit = 120 }
@@ -166,9 +167,7 @@ function T.test_whom_the_old_one_denies_is_forgotten()
 end
 
 function T.test_kv_and_listeners_are_adopted()
-  local listener = assert(sys.listen())
-  local port = listener:port()
-  listener:close()
+  local port = real.free_port()
   local script = ([[return {
     start = function()
       relay.listen { port = %d }

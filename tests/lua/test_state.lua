@@ -7,18 +7,13 @@ local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
 local real = require("real")
+local stateful = require("stateful")
 local typed = require("typed")
 local sys = h.sys
 
-local T = { limit = 60, tearDown = typed.close_all }
+local start, assert_echo = stateful.start, stateful.assert_echo
 
-local function start(directory, options)
-  options = options or {}
-  options.port = options.port or real.free_port()
-  table.insert(options, "--state")
-  table.insert(options, directory)
-  return h.start_relay(options)
-end
+local T = { limit = 60, tearDown = typed.close_all }
 
 -- The same again, on the same port.
 local function again(relay, directory, options)
@@ -33,13 +28,6 @@ local function kept(directory)
     table.insert(files, name)
   end
   return files
-end
-
-local function assert_echo(port, text)
-  local visitor = h.connect(port)
-  visitor:send(text)
-  lu.assertEquals(visitor:recv_exact(#text), text)
-  visitor:close()
 end
 
 local function with_ticket(relay, ticket)
@@ -128,16 +116,21 @@ function T.test_one_relay_a_directory()
   local result = h.run({ h.program("relay"), "0", "--state", directory })
   lu.assertEquals({ result.status, result.stdout }, { 1, "" })
   lu.assertStrContains(result.stderr, "state cannot be kept file=" ..
-    directory .. ' reason="resource busy or locked"')
-  lu.assertStrContains(result.stderr, "\nrelay: " .. directory ..
-    ": the state directory cannot be used\n")
+    directory .. ' reason="another relay uses this directory"')
+  lu.assertStrContains(result.stderr, "\nrelay: --state: " .. directory ..
+    " cannot be used: another relay has it\n")
 end
 
 function T.test_no_directory()
   local file = h.write_file(h.tmpdir() .. "/file", "")
-  local result = h.run({ h.program("relay"), "0", "--state", file })
-  lu.assertEquals(result.status, 1)
-  lu.assertStrContains(result.stderr, 'reason="not a directory"')
+  for path, reason in pairs({ [file] = "not a directory",
+      [file .. "/none"] = "not a directory",
+      [file .. "-none/none"] = "no such file or directory" }) do
+    local result = h.run({ h.program("relay"), "0", "--state", path })
+    lu.assertEquals(result.status, 1)
+    lu.assertEquals(result.stderr, ("relay: --state: %s cannot be used: %s\n")
+      :format(path, reason))
+  end
 end
 
 -- Several agents behind a port that policy declares, and it at once again.

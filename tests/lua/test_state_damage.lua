@@ -6,16 +6,11 @@
 local lu = require("luaunit")
 local h = require("harness")
 local real = require("real")
+local stateful = require("stateful")
+
+local start, assert_echo = stateful.start, stateful.assert_echo
 
 local T = { limit = 60 }
-
-local function start(directory, options)
-  options = options or {}
-  options.port = options.port or real.free_port()
-  table.insert(options, "--state")
-  table.insert(options, directory)
-  return h.start_relay(options)
-end
 
 local function again(relay, directory)
   relay:kill("KILL")
@@ -30,13 +25,6 @@ local function files_in(directory)
     files[name] = h.read_file(directory .. "/" .. name)
   end
   return files
-end
-
-local function assert_echo(port, text)
-  local visitor = h.connect(port)
-  visitor:send(text)
-  lu.assertEquals(visitor:recv_exact(#text), text)
-  visitor:close()
 end
 
 -- A text as a pattern that matches it and nothing else.

@@ -6,6 +6,7 @@
 local lu = require("luaunit")
 local h = require("harness")
 local keyed = require("keyed")
+local real = require("real")
 local scene = require("scene")
 local tap = require("tap")
 local typed = require("typed")
@@ -452,6 +453,20 @@ function T.test_a_stolen_id_is_worth_nothing()
   second:close()
 end
 
+-- Its key is proven and its line does not come: no byte that the agent would
+-- take for the visitor's, and no end.
+function T.test_a_late_data_connection_is_reset()
+  local relay, alice = two_agents({ "--handshake", "500ms" })
+  local visitor = h.connect(alice)
+  local data = alice:data("v/" .. alice:hear().id):prove()
+  data.process:wait()
+  lu.assertNil(data.process:log():find("ERR", 1, true))
+  lu.assertNotNil(data.process:log():find("errno=104", 1, true),
+    data.process:log())
+  relay:wait_log('connection refused [^\n]*reason="it said nothing in time"')
+  visitor:close()
+end
+
 function T.test_an_id_is_good_once()
   local relay, alice = two_agents()
   local visitor = h.connect(alice)
@@ -459,7 +474,7 @@ function T.test_an_id_is_good_once()
   local data = alice:accept(id)
   expect_joined(visitor, data)
   local again = alice:accept(id)
-  relay:wait_log('data connection refused [^\n]*reason="no such visitor"')
+  relay:wait_log('info connection refused [^\n]*reason="no such visitor"')
   again.process:wait()
   expect_joined(visitor, data)
   visitor:close()
@@ -563,9 +578,7 @@ function T.test_the_same_name_takes_over()
     lu.assertTrue(other:running())
   end
   -- Where it wants another port, the former is let go.
-  local free = assert(sys.listen())
-  local port = free:port()
-  free:close()
+  local port = real.free_port()
   local third = start("alice", "web", "--port", port)
   lu.assertEquals(third.port, port)
   lu.assertEquals({ second:wait() }, { "exit", 1 })
