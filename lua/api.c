@@ -41,6 +41,20 @@ static int fail(lua_State *L, int err) {
 
 /* ---- log and time ----------------------------------------------------- */
 
+/* What string.format finds wrong with its arguments has no place: it was called
+   from here. */
+static int blame_format(lua_State *L) {
+  const char *text = lua_tostring(L, -1);
+
+  if (text != NULL && (strncmp(text, "bad argument ", 13) == 0 ||
+                       strncmp(text, "invalid ", 8) == 0)) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
 /* Upvalue 1: string.format. */
 static int api_log(lua_State *L) {
   static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
@@ -52,11 +66,12 @@ static int api_log(lua_State *L) {
     luaL_checkstring(L, 2);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_replace(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    text = lua_tostring(L, -1);
+    if (lua_pcall(L, lua_gettop(L) - 1, 1, 0) != LUA_OK)
+      return blame_format(L);
   } else {
-    text = luaL_tolstring(L, 2, NULL);
+    luaL_tolstring(L, 2, NULL);
   }
+  text = relay__lua_printable(L, -1);
   relay__lua_log(relay__lua_policy_of(L)->lua, (relay_log_level)level, text,
                  NULL, 0);
   return 0;
@@ -75,7 +90,7 @@ int relay__lua_print(lua_State *L) {
   }
   luaL_pushresult(&buffer);
   relay__lua_log(relay__lua_policy_of(L)->lua, RELAY_LOG_INFO,
-                 lua_tostring(L, -1), NULL, 0);
+                 relay__lua_printable(L, -1), NULL, 0);
   return 0;
 }
 
@@ -173,6 +188,22 @@ static int api_stats(lua_State *L) {
 
 /* ---- shared listeners ------------------------------------------------- */
 
+/* On top of the stack. */
+static void read_host(lua_State *L, struct listen *listen) {
+  const char *host = lua_tostring(L, -1);
+  struct sockaddr_in6 ipv6;
+  struct sockaddr_in ipv4;
+  size_t length = host != NULL ? strlen(host) : 0;
+
+  luaL_argcheck(L,
+                host != NULL && length == lua_rawlen(L, -1) &&
+                    length < sizeof(listen->host) &&
+                    (uv_ip4_addr(host, 0, &ipv4) == 0 ||
+                     uv_ip6_addr(host, 0, &ipv6) == 0),
+                1, "host must be a literal address");
+  memcpy(listen->host, host, length + 1);
+}
+
 static void read_listen(lua_State *L, struct listen *listen) {
   static const char *const keys[] = {"host", "port", NULL};
   lua_Integer port = 0;
@@ -184,17 +215,12 @@ static void read_listen(lua_State *L, struct listen *listen) {
     const char *key =
         lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
 
-    if (strcmp(key, "port") == 0) {
-      port = luaL_checkinteger(L, -1);
-    } else if (strcmp(key, "host") == 0) {
-      size_t length;
-      const char *host = luaL_checklstring(L, -1, &length);
-
-      luaL_argcheck(L, length < sizeof(listen->host), 1, "host is too long");
-      memcpy(listen->host, host, length + 1);
-    } else {
+    if (strcmp(key, "port") == 0)
+      port = lua_tointeger(L, -1);
+    else if (strcmp(key, "host") == 0)
+      read_host(L, listen);
+    else
       relay__lua_unknown(L, "relay.listen: unknown key", key, keys);
-    }
     lua_pop(L, 1);
   }
   luaL_argcheck(L, port >= 1 && port <= 65535, 1, "port must be 1 to 65535");

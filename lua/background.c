@@ -205,7 +205,8 @@ int relay__lua_every(lua_State *L) {
   policy->handles++;
   uv_timer_init(policy->lua->loop, &every->timer);
   every->timer.data = every;
-  uv_timer_start(&every->timer, on_due, ms, ms);
+  uv_timer_start(&every->timer, on_due, relay__lua_lag_ms(policy->lua) + ms,
+                 ms);
   return 1;
 }
 

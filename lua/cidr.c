@@ -123,12 +123,23 @@ static int set_has(lua_State *L) {
   return 1;
 }
 
+/* What a list would leave out would be let in where it was to be kept out. */
+static lua_Unsigned check_list(lua_State *L, int index) {
+  lua_Unsigned count, keys = 0;
+
+  luaL_checktype(L, index, LUA_TTABLE);
+  count = lua_rawlen(L, index);
+  for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1))
+    keys++;
+  luaL_argcheck(L, keys == count, index, "its table must be a list");
+  return count;
+}
+
 int relay__lua_cidr(lua_State *L) {
   struct set *set;
   lua_Unsigned count, i;
 
-  luaL_checktype(L, 1, LUA_TTABLE);
-  count = lua_rawlen(L, 1);
+  count = check_list(L, 1);
   set = lua_newuserdatauv(L, sizeof(*set) + count * sizeof(*set->networks), 0);
   set->count = (size_t)count;
   for (i = 0; i < count; i++) {

@@ -15,7 +15,6 @@
 #include "socket.h"
 
 #define WHAT "tcp:connect"
-#define DENIED "this process has given up connections out"
 
 /* The stack of a connect: the socket, host and port, the addresses. */
 enum { AT_SOCKET = 1, AT_HOST, AT_PORT, AT_ADDRESSES };
@@ -51,6 +50,8 @@ const char *relay__lua_gai_error(int status) {
 #endif
   case UV_ETIMEDOUT:
     return "timeout";
+  case UV_EPERM:
+    return DENIED;
   default:
     return uv_strerror(status);
   }

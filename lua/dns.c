@@ -20,6 +20,8 @@ static int fail_host(lua_State *L, int status) {
     text = "host not found";
   else if (status == UV_EAI_AGAIN)
     text = "Host name lookup failure";
+  else if (status == UV_EPERM)
+    text = DENIED;
   lua_pushnil(L);
   lua_pushstring(L, text);
   return 2;

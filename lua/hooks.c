@@ -42,11 +42,9 @@ static bool is_busy(const struct relay_lua *lua) {
 
 /* ---- questions -------------------------------------------------------- */
 
-/* Before it is let in, a subject has no end that would be told. */
 static void forget_denied(struct task *task, const relay_verdict *verdict) {
-  if ((task->hook == HOOK_VISITOR || task->hook == HOOK_AUTH) &&
-      (verdict == NULL || verdict->answer == RELAY_DENY))
-    relay__lua_box_forget(task->policy, task->subject);
+  if (verdict == NULL || verdict->answer == RELAY_DENY)
+    relay__lua_forget_denied(task->policy->lua, task->hook, task->subject);
 }
 
 static void log_failure(struct task *task) {
@@ -164,6 +162,9 @@ void relay__lua_cancel(struct relay_lua *lua, uint64_t id) {
   if (call == NULL)
     return;
   task = call->task;
+  if (task == NULL)
+    relay__lua_forget_denied(lua, call->queued->hook,
+                             relay__lua_event_subject(call->queued));
   relay__lua_call_remove(lua, id); /* a queued one is skipped then */
   if (task == NULL)
     return;
@@ -215,8 +216,7 @@ static void tell_now(struct relay_lua *lua, const struct event *event) {
     relay__lua_box_forget(policy, relay__lua_event_subject(event));
   }
   if (event->hook == HOOK_CLOSE || event->hook == HOOK_AGENT_GONE)
-    for (policy = lua->retired; policy != NULL; policy = policy->next)
-      relay__lua_box_forget(policy, relay__lua_event_subject(event));
+    relay__lua_forget(lua, relay__lua_event_subject(event), lua->policy);
 }
 
 void relay__lua_tell(struct relay_lua *lua, const struct event *event) {

@@ -8,8 +8,8 @@
 #include "private.h"
 
 /* Keys of the registry that classes have. */
-static const char *const classes[] = {"relay.conn", "relay.agent",
-                                      "relay.every", "relay.cidr"};
+static const char *const classes[] = {
+    "relay.conn", "relay.agent", "relay.every", "relay.cidr", "relay.waker"};
 #define CLASSES ((int)(sizeof(classes) / sizeof(*classes)))
 
 static int nothing(lua_State *L) {

@@ -40,13 +40,17 @@ static void drop(struct relay_lua *lua, struct kv_entry *entry) {
   free(entry);
 }
 
+static uint64_t now_ms(const struct relay_lua *lua) {
+  return uv_now(lua->loop) + relay__lua_lag_ms(lua);
+}
+
 static struct kv_entry *find(struct relay_lua *lua, const char *key,
                              size_t length) {
   struct kv_entry *entry;
 
   HASH_FIND(hh, lua->kv, key, length, entry);
   if (entry == NULL || entry->expires_ms == 0 ||
-      entry->expires_ms > uv_now(lua->loop))
+      entry->expires_ms > now_ms(lua))
     return entry;
   drop(lua, entry);
   return NULL;
@@ -55,7 +59,7 @@ static struct kv_entry *find(struct relay_lua *lua, const char *key,
 static void on_sweep(uv_timer_t *timer) {
   struct relay_lua *lua = timer->data;
   struct kv_entry *entry, *next;
-  uint64_t now = uv_now(lua->loop);
+  uint64_t now = now_ms(lua);
   bool more = false;
 
   HASH_ITER(hh, lua->kv, entry, next) {
@@ -105,8 +109,7 @@ static struct kv_entry *make(const char *key, size_t key_length,
 static uint64_t check_expiry(lua_State *L, int index) {
   if (lua_isnoneornil(L, index))
     return 0;
-  return uv_now(relay__lua_policy_of(L)->lua->loop) +
-         relay__lua_check_ms(L, index);
+  return now_ms(relay__lua_policy_of(L)->lua) + relay__lua_check_ms(L, index);
 }
 
 static int push(lua_State *L, const struct kv_entry *entry) {

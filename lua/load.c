@@ -227,18 +227,16 @@ static int run(lua_State *L) {
   return take_table(L, source);
 }
 
-/* What was raised by C alone has no place, and shall have a file at least. */
-static void name_script(struct policy *policy) {
+void relay__lua_name_script(struct policy *policy, const char *where) {
   const char *script = policy->lua->script;
-  size_t prefix = strlen(script) + 2, length;
+  char text[ERROR_MAX];
 
   relay__lua_first_line(policy->error);
-  length = strlen(policy->error);
-  if (strstr(policy->error, script) != NULL || prefix + length >= ERROR_MAX)
+  if (strstr(policy->error, script) != NULL)
     return;
-  memmove(policy->error + prefix, policy->error, length + 1);
-  memcpy(policy->error, script, prefix - 2);
-  memcpy(policy->error + prefix - 2, ": ", 2);
+  memcpy(text, policy->error, sizeof(text));
+  if (snprintf(policy->error, ERROR_MAX, "%s: %s%s", script, where, text) < 0)
+    memcpy(policy->error, text, sizeof(text));
 }
 
 int relay__lua_load(struct policy *policy) {
@@ -248,7 +246,7 @@ int relay__lua_load(struct policy *policy) {
 
   if (err == 0 && relay__lua_protect(policy, given ? take_given : run, &source,
                                      policy->lua->options.load_ms) != LUA_OK) {
-    name_script(policy);
+    relay__lua_name_script(policy, "");
     err = RELAY_EHOOK;
   }
   free(source.text);

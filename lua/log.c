@@ -14,6 +14,27 @@
 #define TEXT_MAX 2048
 #define REASON_MAX 1024
 
+/* ---- texts of a script ------------------------------------------------ */
+
+const char *relay__lua_printable(lua_State *L, int index) {
+  size_t size, i;
+  const char *text = lua_tolstring(L, index, &size);
+  luaL_Buffer buffer;
+
+  if (strlen(text) == size)
+    return text;
+  index = lua_absindex(L, index);
+  luaL_buffinit(L, &buffer);
+  for (i = 0; i < size; i++)
+    if (text[i] != '\0')
+      luaL_addchar(&buffer, text[i]);
+    else
+      luaL_addlstring(&buffer, "\\0", 2);
+  luaL_pushresult(&buffer);
+  lua_replace(L, index);
+  return lua_tostring(L, index);
+}
+
 /* ---- the hook --------------------------------------------------------- */
 
 struct logging {

@@ -48,12 +48,20 @@ static void on_wait_end(void *wait, bool killed) {
   uv_cancel(&lookup->request.any);
 }
 
+/* Where nothing can be asked, that is no failure which will pass. */
+static int status_for(const struct policy *policy, int status) {
+  bool denied = (policy->lua->denied & 1U << RELAY_LUA_NEEDS_SOCKETS) != 0;
+
+  return denied && (status == UV_EAI_AGAIN || status == UV_EAI_FAIL) ? UV_EPERM
+                                                                     : status;
+}
+
 static void finish(struct lookup *lookup, int status) {
   struct policy *policy = lookup->policy;
   struct task *task = lookup->task;
 
   if (lookup->into != NULL) {
-    lookup->into->status = status;
+    lookup->into->status = status_for(policy, status);
     task->on_wait_end = NULL;
     relay__lua_task_wake(task, task->generation);
   }
@@ -176,7 +184,8 @@ static int after_resolve(lua_State *L, int status, lua_KContext context) {
   (void)context;
   if (found->status != 0) {
     lua_pushnil(L);
-    lua_pushstring(L, uv_strerror(found->status));
+    lua_pushstring(L, found->status == UV_EPERM ? DENIED
+                                                : uv_strerror(found->status));
     return 2;
   }
   lua_createtable(L, found->count, 0);

@@ -12,6 +12,9 @@
 
 #define ADDRESSES_MAX 16
 
+/* What UV_EPERM means of a look-up, and EPERM of a connect. */
+#define DENIED "this process has given up connections out"
+
 struct addresses {
   int status; /* 0, or a libuv code */
   int count;

@@ -75,6 +75,15 @@ void relay__lua_wake_soon(struct relay_lua *lua) {
     uv_idle_start(&lua->soon, on_soon);
 }
 
+/* It is not moved on: what is set by a timer would then be due within the same
+   look at the timers, and the loop might come to nothing else. Rounded up: no
+   wait is shorter than it was asked for. */
+uint64_t relay__lua_lag_ms(const struct relay_lua *lua) {
+  uint64_t now = (uv_hrtime() + 999999) / 1000000, then = uv_now(lua->loop);
+
+  return now > then ? now - then : 0;
+}
+
 /* ---- life ------------------------------------------------------------- */
 
 void relay_lua_options_init(relay_lua_options *options, size_t size) {
@@ -225,9 +234,9 @@ static void on_start_end(struct task *task) {
   char error[ERROR_MAX];
   bool failed = task->failed;
 
+  relay__lua_name_script(task->policy, "start: ");
   memcpy(error, task->policy->error, sizeof(error));
   relay__lua_task_release(task);
-  relay__lua_first_line(error);
   lua->on_started(lua->started_data, failed ? error : NULL);
 }
 

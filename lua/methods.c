@@ -110,8 +110,10 @@ static int conn_tag(lua_State *L) {
   const char *key = relay__lua_check_text(L, 2);
   const char *value = NULL;
 
-  if (!lua_isnoneornil(L, 3))
-    value = luaL_tolstring(L, 3, NULL);
+  if (!lua_isnoneornil(L, 3)) {
+    luaL_tolstring(L, 3, NULL);
+    value = relay__lua_printable(L, -1);
+  }
   return result(L, box, relay_tag_conn(relay, box->id, key, value));
 }
 

@@ -118,6 +118,25 @@ void relay__lua_box_forget(struct policy *policy, uint64_t id) {
   lua_settop(L, top);
 }
 
+void relay__lua_forget(struct relay_lua *lua, uint64_t id,
+                       const struct policy *except) {
+  struct policy *policy;
+
+  if (lua->policy != NULL && lua->policy != except)
+    relay__lua_box_forget(lua->policy, id);
+  if (lua->coming != NULL && lua->coming != except)
+    relay__lua_box_forget(lua->coming, id);
+  for (policy = lua->retired; policy != NULL; policy = policy->next)
+    if (policy != except)
+      relay__lua_box_forget(policy, id);
+}
+
+void relay__lua_forget_denied(struct relay_lua *lua, enum hook hook,
+                              uint64_t subject) {
+  if (hook == HOOK_VISITOR || hook == HOOK_AUTH)
+    relay__lua_forget(lua, subject, NULL);
+}
+
 bool relay__lua_is_agent(lua_State *L, int index, uint64_t *id) {
   struct box *box = luaL_testudata(L, index, AGENT);
 

@@ -125,5 +125,8 @@ void relay__lua_keep_error(struct policy *policy, lua_State *L);
 void relay__lua_close_thread(lua_State *co, lua_State *from);
 /* Cuts the traceback off. */
 void relay__lua_first_line(char *text);
+/* The same for the policy's `error`; what was raised by C alone has no place,
+   and gets the script and `where` in front. */
+void relay__lua_name_script(struct policy *policy, const char *where);
 
 #endif

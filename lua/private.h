@@ -67,6 +67,13 @@ void relay__lua_push_final(lua_State *L, const struct event *event);
 void relay__lua_set_eof(lua_State *L, int index, bool eof);
 /* Only alive, data and tostring work from now on. Safe anywhere. */
 void relay__lua_box_forget(struct policy *policy, uint64_t id);
+/* In all policies there are but one, which has its last hook: each of them may
+   have made a box of it, by relay.conns. */
+void relay__lua_forget(struct relay_lua *lua, uint64_t id,
+                       const struct policy *except);
+/* The same in all: before it is let in, a subject has no end that is told. */
+void relay__lua_forget_denied(struct relay_lua *lua, enum hook hook,
+                              uint64_t subject);
 /* Whether the value is an agent; its id, 0 once it is gone. */
 bool relay__lua_is_agent(lua_State *L, int index, uint64_t *id);
 void relay__lua_open_objects(lua_State *L);
@@ -79,11 +86,14 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what);
 int relay__lua_wait(lua_State *L, lua_KContext context, lua_KFunction then);
 /* Whether the coroutine stands in an engine wait. */
 bool relay__lua_is_waiting(lua_State *co);
+/* Says in the policy's `error` where a hook yielded that was not to wait. */
+void relay__lua_blame_yield(const struct task *task);
 void relay__lua_open_coroutine(lua_State *L);
 int relay__lua_sleep(lua_State *L);
 int relay__lua_resolve(lua_State *L);
 /* relay.wait */
 int relay__lua_wait_for(lua_State *L);
+void relay__lua_open_waker(lua_State *L);
 uint64_t relay__lua_check_ms(lua_State *L, int index);
 /* An argument that C will read as a string, so one without a zero byte. */
 const char *relay__lua_check_text(lua_State *L, int index);
@@ -196,6 +206,8 @@ struct relay_lua {
 void relay__lua_check_closed(struct relay_lua *lua);
 /* Looks at the queues from the loop. */
 void relay__lua_wake_soon(struct relay_lua *lua);
+/* How far the loop's clock, that of its last wake-up, is behind. */
+uint64_t relay__lua_lag_ms(const struct relay_lua *lua);
 void relay__lua_init_table(struct relay_lua *lua);
 
 int relay__lua_call_add(struct relay_lua *lua, uint64_t id, struct task *task,
@@ -236,6 +248,9 @@ void relay__lua_log(struct relay_lua *lua, relay_log_level level,
                     size_t count);
 /* The policy's `error`, once in a while if it is always the same. */
 void relay__lua_log_failure(struct policy *policy, const char *where);
+/* The string there, which is replaced where it holds a zero byte: C would take
+   that for its end. */
+const char *relay__lua_printable(lua_State *L, int index);
 int relay__lua_log_hook(struct policy *policy, const relay_log_record *record);
 
 #endif

@@ -90,6 +90,7 @@ static void deny_rest(struct policy *policy) {
     if (!task->busy || call == 0)
       continue;
     relay__lua_call_remove(lua, call);
+    relay__lua_forget_denied(lua, task->hook, task->subject);
     relay__lua_task_kill(task);
     if (lua->relay != NULL)
       relay_settle(lua->relay, call, &verdict);

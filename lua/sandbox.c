@@ -198,6 +198,7 @@ void relay__lua_open(lua_State *L) {
   relay__lua_open_objects(L);
   relay__lua_open_every(L);
   relay__lua_open_cidr(L);
+  relay__lua_open_waker(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   relay__lua_open_api(L);
   lua_setfield(L, -2, "relay");

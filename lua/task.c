@@ -289,8 +289,7 @@ bool relay__lua_task_run(struct task *task) {
     return true;
   }
   if (status == LUA_YIELD && !task->cancelled)
-    memcpy(task->policy->error, "a hook cannot yield",
-           sizeof("a hook cannot yield"));
+    relay__lua_blame_yield(task);
   else if (status != LUA_YIELD)
     relay__lua_keep_error(task->policy, co);
   task->failed = true;
@@ -339,14 +338,18 @@ static void on_limit(uv_timer_t *timer) {
 }
 
 void relay__lua_task_limit(struct task *task, uint64_t ms) {
-  uv_timer_start(&task->limit, on_limit, ms, 0);
+  struct relay_lua *lua = task->policy->lua;
+
+  uv_timer_start(&task->limit, on_limit, relay__lua_lag_ms(lua) + ms, 0);
 }
 
 /* Not a timer of 0: set by one that it wakes, it would be due at once, and the
    loop would never come to anything else. */
 void relay__lua_task_sleep(struct task *task, uint64_t ms) {
+  struct relay_lua *lua = task->policy->lua;
+
   if (ms != 0)
-    uv_timer_start(&task->sleep, on_sleep_over, ms, 0);
+    uv_timer_start(&task->sleep, on_sleep_over, relay__lua_lag_ms(lua) + ms, 0);
   else
     relay__lua_task_soon(task);
 }

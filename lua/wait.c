@@ -7,6 +7,7 @@
  * on top of a waiting coroutine's stack: nobody else can resume it meanwhile.
  */
 #include <math.h>
+#include <stdio.h>
 
 #include "private.h"
 
@@ -25,9 +26,14 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
     luaL_error(L, "%s cannot wait here", what);
     return NULL; /* never: it has raised */
   }
-  /* In a host's state coroutine.resume is not ours: a yield is what it sees. */
-  if (policy->lua->state != NULL && L != task->co)
-    luaL_error(L, "%s cannot wait in a coroutine within a hook", what);
+  /* Resumed by another than us, a host's coroutine.resume or a module in C,
+     which would take the mark for a yield of the coroutine's own. */
+  if (L != policy->thread)
+    luaL_error(L,
+               policy->lua->state != NULL
+                   ? "%s cannot wait in a coroutine within a hook"
+                   : "%s cannot wait in a coroutine that a C module resumes",
+               what);
   relay__lua_task_end_wait(task);
   return task;
 }
@@ -35,6 +41,24 @@ struct task *relay__lua_wait_begin(lua_State *L, const char *what) {
 int relay__lua_wait(lua_State *L, lua_KContext context, lua_KFunction then) {
   lua_pushlightuserdata(L, (void *)&mark);
   return lua_yieldk(L, 1, context, then);
+}
+
+/* Nothing was raised, so nothing else says where. */
+void relay__lua_blame_yield(const struct task *task) {
+  lua_Debug at;
+  int level;
+
+  at.currentline = -1;
+  for (level = 0; at.currentline < 0; level++)
+    if (lua_getstack(task->co, level, &at) == 0)
+      break;
+    else
+      lua_getinfo(task->co, "Sl", &at);
+  if (at.currentline >= 0)
+    snprintf(task->policy->error, ERROR_MAX, "%s:%d: a hook cannot yield",
+             at.short_src, at.currentline);
+  else
+    snprintf(task->policy->error, ERROR_MAX, "a hook cannot yield");
 }
 
 /* ---- sleep ------------------------------------------------------------ */
@@ -81,7 +105,7 @@ static int enter(lua_State *L, lua_State *co, int count, int *results) {
   int status;
 
   policy->thread = co;
-  policy->is_stuck = is_stuck || !lua_isyieldable(L);
+  policy->is_stuck = is_stuck || !lua_isyieldable(L) || L != thread;
   status = lua_resume(co, L, count, results);
   policy->thread = thread;
   policy->is_stuck = is_stuck;

@@ -4,9 +4,13 @@
  * function, to be given to whatever calls back later, and waits until that is
  * called; what it is called with is what relay.wait returns. The first call
  * counts. It only marks the task, which goes on from the loop: so no hook runs
- * inside of whoever calls back.
+ * inside of whoever calls back. However relay.wait is left, by an error of fn
+ * or by the end of the hook as well, the function it gave away is dead from
+ * then.
  */
 #include "private.h"
+
+#define WAKER "relay.waker"
 
 struct waker {
   struct task *task; /* while WAITING */
@@ -22,6 +26,14 @@ static void on_wait_end(void *wait, bool killed) {
   waker->task = NULL;
   if (waker->state == WAITING)
     waker->state = OVER;
+}
+
+/* The wait is left. */
+static int end(lua_State *L) {
+  struct waker *waker = lua_touserdata(L, 1);
+
+  waker->state = OVER;
+  return 0;
 }
 
 /* What fn is called with. Upvalue 1: the waker. */
@@ -56,7 +68,6 @@ static int deliver(lua_State *L) {
     lua_pushliteral(L, "timeout");
     return 2;
   }
-  waker->state = OVER;
   luaL_checkstack(L, waker->count + 1, "too many values");
   lua_getiuservalue(L, 3, 1);
   for (i = 1; i <= waker->count; i++)
@@ -102,9 +113,18 @@ int relay__lua_wait_for(lua_State *L) {
   lua_settop(L, 2);
   waker = lua_newuserdatauv(L, sizeof(*waker), 1);
   *waker = (struct waker){NULL, ASKING, 0};
+  luaL_setmetatable(L, WAKER);
+  lua_toclose(L, 3);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 3);
   lua_pushcclosure(L, wake, 1);
   lua_callk(L, 1, 0, ms, wait_on);
   return wait_on(L, LUA_OK, ms);
+}
+
+void relay__lua_open_waker(lua_State *L) {
+  luaL_newmetatable(L, WAKER);
+  lua_pushcfunction(L, end);
+  lua_setfield(L, -2, "__close");
+  lua_pop(L, 1);
 }

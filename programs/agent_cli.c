@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "agent_ticket.h"
 
@@ -24,7 +25,7 @@ static void fill_table(struct agent_cli *self) {
       {"port", "N", CLI_PORT, &options->want_port, "public port to ask for",
        "the relay chooses", 0, 0, NULL},
       {"name", "NAME", CLI_TEXT, &options->name,
-       "tells this address from others of one owner", "none", 0, 0, NULL},
+       "tells this address from others of one owner", "TARGET", 0, 0, NULL},
       {"state", "FILE", CLI_TEXT, &self->state,
        "keeps the ticket to this address, for the next start", "none", 0, 0,
        NULL},
@@ -264,6 +265,7 @@ static int take_certificates(struct agent_cli *self) {
 void agent_cli_init(struct agent_cli *self, const char *program,
                     void (*on_visitor)(void *data, relay_agent *agent,
                                        const relay_visitor_info *visitor)) {
+  cli_open_standard();
   memset(self, 0, sizeof(*self));
   relay_agent_options_init(&self->options, sizeof(self->options));
   self->options.data = self;
@@ -278,6 +280,17 @@ void agent_cli_init(struct agent_cli *self, const char *program,
   self->cli.program = program;
   fill_table(self);
   self->cli.tables[0] = self->table;
+}
+
+/* An address may be given as a relay says it: "[::1]". */
+static const char *strip_brackets(struct agent_cli *self, const char *host) {
+  size_t length = strlen(host);
+
+  if (host[0] != '[' || host[length - 1] != ']' ||
+      length - 2 >= sizeof(self->host))
+    return host;
+  memcpy(self->host, host + 1, length - 2);
+  return self->host;
 }
 
 int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
@@ -299,7 +312,7 @@ int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
                      operands[1]);
   if (operands[0][0] == '\0')
     return cli_usage(&self->cli, "RELAYHOST: it is empty");
-  self->options.host = operands[0];
+  self->options.host = strip_brackets(self, operands[0]);
   self->options.once = self->once;
   self->options.mode = (relay_mode)self->mode;
   status = take_certificates(self);
@@ -314,6 +327,18 @@ static bool ignores_hangup(void) {
   return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
+/* A shell gives 1024, which is soon too few. Two for each visitor, pipes for
+   some, and the rest: no more than that, as libuv's table grows with it. */
+static void raise_descriptors(const relay_agent_options *options) {
+  rlim_t wanted = (rlim_t)options->max_visitors * 3 + 64;
+  struct rlimit limit;
+
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+    return;
+  limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int agent_cli_run(struct agent_cli *self) {
   int err;
 
@@ -322,6 +347,7 @@ int agent_cli_run(struct agent_cli *self) {
     if (err != 0)
       return cli_fail(&self->cli, "%s: %s", self->state, relay_strerror(err));
   }
+  raise_descriptors(&self->options);
   self->ignores_hangup = ignores_hangup();
   err = cli_run_init(&self->run, on_signal);
   if (err == 0) {

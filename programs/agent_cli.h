@@ -14,6 +14,8 @@
 #ifndef RELAY_PROGRAMS_AGENT_CLI_H
 #define RELAY_PROGRAMS_AGENT_CLI_H
 
+#include <net/if.h>
+#include <netinet/in.h>
 #include <relay/agent.h>
 
 #include "cli.h"
@@ -37,6 +39,7 @@ struct agent_cli {
   int mode;
   int data; /* the index in "tls|plain" */
   int tls;
+  char host[INET6_ADDRSTRLEN + IF_NAMESIZE]; /* an address, without brackets */
   const char *token_file;
   char token[AGENT_CLI_TOKEN_MAX];
   uint64_t drain_ms;

@@ -105,8 +105,8 @@ struct unit {
 static const struct unit times[] = {{"", 1000},   {"ms", 1},      {"s", 1000},
                                     {"m", 60000}, {"h", 3600000}, {NULL, 0}};
 static const struct unit sizes[] = {
-    {"", 1},        {"K", 1024},    {"k", 1024}, {"M", 1 << 20},
-    {"m", 1 << 20}, {"G", 1 << 30}, {NULL, 0}};
+    {"", 1},        {"k", 1024},    {"K", 1024}, {"m", 1 << 20},
+    {"M", 1 << 20}, {"G", 1 << 30}, {NULL, 0}};
 
 /* A number, a fraction for units above one, and a unit. */
 static bool read_quantity(const char *text, const struct unit *units,
@@ -196,16 +196,15 @@ static int set_value(const struct cli *cli, const struct cli_option *option,
 
 /* ---- the help --------------------------------------------------------- */
 
-static void print_time(uint64_t ms) {
-  static const struct unit *const units[] = {&times[4], &times[3], &times[2],
-                                             &times[1]};
+/* In the last unit of the table that needs no fraction. */
+static void print_quantity(uint64_t value, const struct unit *units) {
+  const struct unit *best = NULL;
 
-  for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
-    if (ms % units[i]->factor == 0) {
-      printf("%llu%s", (unsigned long long)(ms / units[i]->factor),
-             units[i]->name);
-      return;
-    }
+  for (; units->name != NULL; units++)
+    if (value % units->factor == 0)
+      best = units;
+  if (best != NULL)
+    printf("%llu%s", (unsigned long long)(value / best->factor), best->name);
 }
 
 static void print_choice(const char *choices, int index) {
@@ -241,9 +240,9 @@ static void print_default(const struct cli_option *option) {
   else if (option->kind == CLI_TEXT)
     printf("%s", *(const char **)option->target);
   else if (option->kind == CLI_TIME)
-    print_time(*(uint64_t *)option->target);
+    print_quantity(*(uint64_t *)option->target, times);
   else if (option->kind == CLI_SIZE)
-    printf("%llu", (unsigned long long)*(uint64_t *)option->target);
+    print_quantity(*(uint64_t *)option->target, sizes);
   else if (option->kind == CLI_CHOICE)
     print_choice(option->choices, *(int *)option->target);
   else

@@ -99,6 +99,10 @@ struct cli_log {
         "lowest level that is logged", NULL, 0, 0, "debug|info|warn|error"     \
   }
 
+/* First of all: a standard stream that was closed is opened on nothing.
+   Otherwise a socket would take its place, and get the log's lines. */
+void cli_open_standard(void);
+
 /* A relay_log_fn; `data` is a struct cli_log. */
 void cli_log_record(void *data, const relay_log_record *record);
 

@@ -99,12 +99,23 @@ void confine_need_file(struct confine *confine, const char *path,
 }
 
 /* Whatever else is wrong with it, the relay says. */
+/* One that may be listed; it is made if it is not there. */
+static bool is_directory(const char *path) {
+  int fd = mkdir(path, 0700) == 0 || errno == EEXIST
+               ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+               : -1;
+
+  return fd >= 0 && close(fd) == 0;
+}
+
 int confine_need_state(struct confine *confine, const struct cli *cli,
                        const char *path) {
   if (path == NULL)
     return CLI_GO;
-  if (mkdir(path, 0700) != 0 && errno == EEXIST &&
-      faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) != 0)
+  if (!is_directory(path))
+    return cli_fail(cli, "--state: %s cannot be used: %s", path,
+                    relay_strerror(-errno));
+  if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) != 0)
     return cli_fail(cli, "--state: %s cannot be written: %s", path,
                     relay_strerror(-errno));
   confine_need_path(confine, path, LANDLOCK_WRITE, "--state");

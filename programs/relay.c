@@ -156,9 +156,17 @@ static void open_relay(struct program *self) {
     close_relay(self);
     return;
   }
-  if (err == RELAY_ESTATE) {
-    self->status = cli_fail(&self->cli, "%s: %s", self->options.state,
-                            relay_strerror(err));
+  if (err == RELAY_ESTATE) { /* all else was looked at before */
+    self->status =
+        cli_fail(&self->cli, "--state: %s cannot be used: another relay has it",
+                 self->options.state);
+    close_relay(self);
+    return;
+  }
+  if (err == UV_EMFILE) {
+    self->status =
+        cli_fail(&self->cli, "too few descriptors: raise --max-fds, "
+                             "or the limit of the system (ulimit -n)");
     close_relay(self);
     return;
   }
@@ -329,6 +337,7 @@ int main(int argc, char **argv) {
   static const char *const operands[] = {"PORT", NULL};
   struct program self;
 
+  cli_open_standard();
   if (argc > 1 && strcmp(argv[1], "token") == 0)
     return token_main(argc - 1, argv + 1);
   memset(&self, 0, sizeof(self));
@@ -342,7 +351,10 @@ int main(int argc, char **argv) {
   self.cli.about =
       "Hands out public addresses to agents that connect to PORT (0: any free\n"
       "one) and joins each visitor of an address to its agent. Prints\n"
-      "'listening on HOST:PORT' once it does.";
+      "'listening on HOST:PORT' once it does. SIGTERM drains, SIGHUP reloads\n"
+      "script, tokens and certificates.\n"
+      "\n"
+      "'relay token' makes, lists and revokes tokens: 'relay token --help'.";
 #ifdef RELAY_WITH_LUA
   script_init(&self.script);
 #endif

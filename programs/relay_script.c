@@ -58,7 +58,8 @@ static const struct cli_option *find(const struct cli *cli, const char *name) {
   return NULL;
 }
 
-/* Whether the command line holds an operand, and whether it names a script. */
+/* Whether the command line holds an operand, and whether it names a script, or
+   means to: then the port may be left out. */
 static bool has_operand(const struct cli *cli, int argc, char **argv,
                         bool *has_script) {
   bool found = false;
@@ -74,6 +75,8 @@ static bool has_operand(const struct cli *cli, int argc, char **argv,
     }
     if (strncmp(argv[i], "--script", 8) == 0 &&
         (argv[i][8] == '\0' || argv[i][8] == '='))
+      *has_script = true;
+    if (strcmp(argv[i], "--check") == 0)
       *has_script = true;
     option = strncmp(argv[i], "--", 2) == 0 ? find(cli, argv[i] + 2) : NULL;
     if (option != NULL && option->kind != CLI_FLAG)
@@ -252,7 +255,7 @@ int script_load(struct script *script, uv_loop_t *loop, const struct cli *cli,
   int status;
 
   if (script->path == NULL)
-    return CLI_GO;
+    return script->check ? cli_usage(cli, "--check needs --script") : CLI_GO;
   status = load(script, loop, cli, log);
   if (status != CLI_GO)
     return status;

@@ -101,14 +101,19 @@ static int check_listen(const struct cli *cli, const relay_options *options) {
   return CLI_GO;
 }
 
-static int check_dial(const struct cli *cli, const relay_options *options) {
-  const char *dial = options->dial;
-  const char *colon = dial != NULL ? strrchr(dial, ':') : NULL;
-  unsigned port;
+/* Those that the library looks at; it names the first it does not take. */
+static int check_values(const struct cli *cli, const relay_options *o) {
+  const char *fault = relay_options_fault(o);
 
-  if (dial != NULL &&
-      (colon == NULL || colon == dial || !cli_read_port(colon + 1, 1, &port)))
-    return cli_usage(cli, "--dial: '%s' is not HOST:PORT", dial);
+  if (fault != NULL && strcmp(fault, "advertise") == 0)
+    return cli_usage(cli, "--advertise: '%s' is not a host", o->advertise);
+  if (fault != NULL && strcmp(fault, "dial") == 0)
+    return cli_usage(cli, "--dial: '%s' is not HOST:PORT", o->dial);
+  if (fault != NULL && strcmp(fault, "proxy_from") == 0)
+    return cli_usage(cli,
+                     "--proxy-from: '%s' is not a list of networks "
+                     "(192.0.2.0/24,2001:db8::/32)",
+                     o->proxy_from);
   return CLI_GO;
 }
 
@@ -132,8 +137,8 @@ int settings_take(const struct settings *settings, const struct cli *cli,
   options->rcvbuf_bytes = (unsigned)settings->rcvbuf_bytes;
   status = check_listen(cli, options);
   if (status == CLI_GO)
-    status = check_dial(cli, options);
-  if (status == CLI_GO)
     status = check_times(cli, options);
+  if (status == CLI_GO)
+    status = check_values(cli, options);
   return status;
 }

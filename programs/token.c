@@ -225,6 +225,10 @@ int token_main(int argc, char **argv) {
     return cli_usage(&cli, "new, list or revoke is missing");
   if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
     return print_usage();
+  if (strcmp(name, "--version") == 0) {
+    cli_say("%s %s", cli.program, relay_version());
+    return CLI_OK;
+  }
   for (size_t i = 0; i < COMMANDS; i++)
     if (strcmp(name, commands[i].name) == 0)
       return commands[i].run(argc - 1, argv + 1);

@@ -17,29 +17,41 @@ local ports = {
   lab = { 8110, 8119 },
 }
 
+local owners = {} -- the id of an agent: that of its token
+
 return {
+  start = function(prev)
+    owners = prev and prev.owners or {}
+  end,
+
+  save = function()
+    return { owners = owners }
+  end,
+
   auth = function(agent, cred)
     if not cred:known() then
       return false, "no good token" -- for the log: the agent is not told
     end
-    agent.data = cred.id
+    owners[agent.id] = cred.id
     return true, cred.id -- and now it has to prove the key
   end,
 
   allocate = function(agent, want)
-    local range = ports[agent.data]
+    local owner = owners[agent.id]
+    local range = ports[owner]
     if not range then
       return nil
     end
     local port = want.port or range[1] + want.attempt - 1
     if port < range[1] or port > range[2] then
-      return false, ("'%s' has the ports %d to %d"):format(agent.data, range[1],
+      return false, ("'%s' has the ports %d to %d"):format(owner, range[1],
         range[2])
     end
     return port
   end,
 
   agent_gone = function(agent, reason)
-    relay.log("info", "%s is gone: %s", agent.data or "somebody", reason)
+    relay.log("info", "%s is gone: %s", owners[agent.id] or "somebody", reason)
+    owners[agent.id] = nil
   end,
 }

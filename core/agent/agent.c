@@ -9,6 +9,7 @@
 
 #include "agent/private.h"
 
+#define TELL_AGAIN_MS 1000
 /* A host that knows of no more than this has no host name to give. */
 #define OPTIONS_SIZE_MIN                                                       \
   (offsetof(relay_agent_options, port) + sizeof(unsigned))
@@ -179,6 +180,15 @@ void relay__agent_end(struct relay_agent *agent, int error,
 void relay__agent_settle(struct relay_agent *agent) {
   if (agent->draining && agent->visits_open == 0)
     relay__agent_end(agent, 0, "drained");
+}
+
+bool relay__agent_may_tell(const struct relay_agent *agent, uint64_t *told_ms) {
+  uint64_t now = uv_now(agent->plane.loop);
+
+  if (*told_ms != 0 && now - *told_ms < TELL_AGAIN_MS)
+    return false;
+  *told_ms = now;
+  return true;
 }
 
 uint64_t relay__agent_jitter(uint64_t ms) {

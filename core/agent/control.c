@@ -81,7 +81,7 @@ static int take_ok(struct relay_agent *agent,
   uint64_t port = 0, pool = 0, heartbeat_s = 0;
 
   if (id == NULL || *id == '\0' || strlen(id) > AGENT_ID_MAX || host == NULL ||
-      !relay__text_is_host(host) ||
+      !relay__address_is_host(host) ||
       relay__wire_get_number(message, "port", 65535, &port) != 1 || port == 0 ||
       relay__wire_get_number(message, "pool", UINT32_MAX, &pool) < 0 ||
       relay__wire_get_number(message, "heartbeat", HEARTBEAT_MAX_S,
@@ -120,7 +120,7 @@ static int take_dial(struct relay_agent *agent,
   return 0;
 }
 
-/* The host may close the agent. */
+/* The host may close or drain the agent. */
 static void tell_ticket(struct relay_agent *agent) {
   if (agent->options.on_ticket != NULL && agent->session.ticket[0] != '\0')
     agent->options.on_ticket(agent->options.data, agent, agent->session.ticket);
@@ -132,7 +132,7 @@ static void on_ok(struct relay_agent *agent,
 
   if (err == 0)
     tell_ticket(agent);
-  if (agent->closing)
+  if (agent->closing || agent->session.phase != SESSION_ASKING)
     return;
   if (err == 0)
     err = take_dial(agent, message);
@@ -256,7 +256,9 @@ static void on_gone(struct relay_agent *agent,
   const char *id = relay__wire_get(message, "id");
   struct visit *visit = id != NULL ? relay__visit_find(agent, id) : NULL;
 
-  if (visit != NULL)
+  /* A joined one has its end on its data connection. An ACCEPT that was said
+     in plain may have been said again, by whoever heard it. */
+  if (visit != NULL && visit->phase != VISIT_JOINED)
     relay__visit_end(visit, read_code(message, RELAY_EGONE), NULL);
 }
 
@@ -369,7 +371,7 @@ void relay__control_reject(struct relay_agent *agent, const char *id,
 
   relay__wire_begin(&line, WIRE_REJECT);
   relay__wire_add(&line, "id", id);
-  relay__wire_add(&line, "reason", reason);
+  relay__wire_add_text(&line, "reason", reason);
   send_line(agent, &line, false);
 }
 

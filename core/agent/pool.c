@@ -100,6 +100,7 @@ static void on_waiting_dialed(struct dial *dial, int status,
   struct waiting *waiting = dial->owner;
   struct relay_agent *agent = waiting->agent;
 
+  relay__session_note_data(agent, status);
   if (status == 0) {
     waiting->stream = stream;
     relay__stream_own(stream, on_waiting_event, waiting);

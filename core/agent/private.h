@@ -97,6 +97,8 @@ struct session {
   bool resumable; /* port and ticket are asked for again */
   bool fresh;     /* differs from what was established before */
   unsigned pool;
+  bool is_dataless; /* a data connection failed, and that was said */
+  uint64_t dataless_told_ms;
 
   uint8_t key[SECRET_SIZE]; /* with a token: what binds data connections */
 
@@ -180,6 +182,9 @@ struct relay_agent {
 
   struct visit *visits; /* by id, those not ended */
   unsigned visits_open; /* those whose end is still to be told included */
+  bool is_unserved;     /* a service was not reached, and that was said */
+  uint64_t unserved_told_ms;
+  uint64_t rejected_told_ms;
 
   struct deadline drain;
   uint64_t drain_at_ms;
@@ -196,6 +201,9 @@ struct relay_agent {
 void relay__agent_end(struct relay_agent *agent, int error, const char *reason);
 /* A visit has told its end: a draining agent may be done. */
 void relay__agent_settle(struct relay_agent *agent);
+/* Whether what may happen to each visitor is to be told now, which is once a
+   second; `told_ms` is when it was, or 0. */
+bool relay__agent_may_tell(const struct relay_agent *agent, uint64_t *told_ms);
 /* A wait that is jittered: between three quarters of `ms` and `ms`. */
 uint64_t relay__agent_jitter(uint64_t ms);
 
@@ -222,8 +230,9 @@ int relay__session_name_data(struct relay_agent *agent, const char *host,
                              unsigned port);
 /* OK is complete. */
 void relay__session_open(struct relay_agent *agent);
-/* Starts a data connection: to where the session says. */
+/* Starts a data connection: to where the session says; and what came of it. */
 int relay__session_dial(struct relay_agent *agent, struct dial *dial);
+void relay__session_note_data(struct relay_agent *agent, int error);
 
 /* ---- control.c -------------------------------------------------------- */
 
@@ -272,8 +281,6 @@ void relay__certs_explain(const struct relay_agent *agent, int verdict,
 
 /* Copies text with every control or malformed byte as '?'. */
 void relay__text_sanitize(char *out, size_t size, const char *text);
-/* Whether it can be a host: no blanks, nothing but printable ASCII. */
-bool relay__text_is_host(const char *host);
 /* HOST:PORT of the relay, as the host program named it. */
 void relay__text_relay(const struct relay_agent *agent, char *text,
                        size_t size);
@@ -315,6 +322,8 @@ void relay__serve_undial(struct visit *visit);
 void relay__serve_next(struct deadline *next_dial);
 /* Tries a target again whose backlog was full. */
 void relay__serve_retry(struct visit *visit);
+/* The target cannot be reached: says so. */
+void relay__serve_unreached(struct visit *visit, int error);
 
 /* ---- pool.c ----------------------------------------------------------- */
 

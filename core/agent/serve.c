@@ -8,8 +8,10 @@
  * that is told from the loop.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "agent/private.h"
 
@@ -18,6 +20,8 @@
 #define DIALS_MAX 64
 /* A unix socket whose backlog is full refuses at once, where TCP would wait. */
 #define TARGET_RETRY_MS 10
+/* "unix:" and the longest path, or a name. */
+#define SERVICE_TEXT_MAX 256
 
 /* ---- two sides -------------------------------------------------------- */
 
@@ -38,6 +42,46 @@ int relay__serve_hold(struct visit *visit, struct stream *stream) {
   return relay__stream_watch(stream, 0);
 }
 
+/* As it was given to us, or the first of its addresses. */
+static void describe_target(const struct visit *visit, char *text,
+                            size_t size) {
+  const struct sockaddr *address =
+      (const struct sockaddr *)&visit->target_address;
+  const char *path = ((const struct sockaddr_un *)address)->sun_path;
+  size_t before = offsetof(struct sockaddr_un, sun_path);
+  size_t length =
+      visit->target_length > before ? visit->target_length - before : 0;
+
+  if (visit->target_resolve != NULL)
+    snprintf(text, size, "%s", relay__resolve_name(visit->target_resolve));
+  else if (address->sa_family != AF_UNIX || length < 2)
+    relay__address_text(address, text, size);
+  else
+    snprintf(text, size, "unix:%s%.*s", path[0] == '\0' ? "@" : "",
+             (int)length - (path[0] == '\0'), path + (path[0] == '\0'));
+}
+
+/* Of many visitors in a row that find it shut, the first is told. */
+void relay__serve_unreached(struct visit *visit, int error) {
+  struct relay_agent *agent = visit->agent;
+  bool tell = !agent->is_unserved &&
+              relay__agent_may_tell(agent, &agent->unserved_told_ms);
+  char text[SERVICE_TEXT_MAX];
+
+  describe_target(visit, text, sizeof(text));
+  relay__log(&agent->logger, tell ? RELAY_LOG_WARN : RELAY_LOG_DEBUG,
+             "service not reached", LOG_TEXT("service", text),
+             LOG_TEXT("reason", relay_strerror(error)));
+  agent->is_unserved = agent->is_unserved || tell;
+}
+
+static void note_reached(struct relay_agent *agent) {
+  if (agent->is_unserved)
+    relay__log_fields(&agent->logger, RELAY_LOG_INFO,
+                      "service is reached again", NULL, 0);
+  agent->is_unserved = false;
+}
+
 /* A side was reached, or could not be. */
 static void take_side(struct visit *visit, struct stream **side, int status,
                       struct stream *stream, const char *what) {
@@ -55,19 +99,28 @@ static void take_side(struct visit *visit, struct stream **side, int status,
   relay__visit_end(visit, status, why);
 }
 
+static void take_service(struct visit *visit, int status,
+                         struct stream *stream) {
+  if (status != 0)
+    relay__serve_unreached(visit, status);
+  else
+    note_reached(visit->agent);
+  visit->target_resolve = NULL;
+  take_side(visit, &visit->target, status, stream, "service");
+}
+
 static void on_data_dialed(struct dial *dial, int status,
                            struct stream *stream) {
   struct visit *visit = dial->owner;
 
   relay__serve_undial(visit);
+  relay__session_note_data(visit->agent, status);
   take_side(visit, &visit->data, status, stream, "data connection");
 }
 
 static void on_target_dialed(struct dial *dial, int status,
                              struct stream *stream) {
-  struct visit *visit = dial->owner;
-
-  take_side(visit, &visit->target, status, stream, "service");
+  take_service(dial->owner, status, stream);
 }
 
 void relay__serve_init(struct visit *visit) {
@@ -153,7 +206,7 @@ static void dial_target(struct visit *visit) {
   if (err == 0 || visit->retrying)
     relay__deadline_set(&visit->limit, left_ms);
   else
-    take_side(visit, &visit->target, err, NULL, "service");
+    take_service(visit, err, NULL);
 }
 
 void relay__serve_retry(struct visit *visit) {
@@ -250,11 +303,11 @@ static void on_target_resolved(void *owner, int status,
                                struct addrinfo *addresses) {
   struct visit *visit = owner;
 
-  visit->target_resolve = NULL;
   if (status != 0) {
-    take_side(visit, &visit->target, status, NULL, "service");
+    take_service(visit, status, NULL);
     return;
   }
+  visit->target_resolve = NULL;
   visit->target_list = addresses;
   set_target(visit, addresses->ai_addr, addresses->ai_addrlen);
   dial_target(visit);
@@ -291,7 +344,7 @@ int relay_agent_serve_name(relay_agent *agent, const char *id, const char *host,
     err = relay__resolve_start(&visit->target_resolve, &agent->plane, host,
                                port, on_target_resolved, visit);
   if (err != 0)
-    take_side(visit, &visit->target, err, NULL, "service");
+    take_service(visit, err, NULL);
   start_joining(visit);
   return 0;
 }

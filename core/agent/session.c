@@ -270,10 +270,13 @@ static void on_timer(struct deadline *timer) {
 static void on_data_resolved(void *owner, int status,
                              struct addrinfo *addresses) {
   struct relay_agent *agent = owner;
+  char why[AGENT_REASON_MAX];
 
+  snprintf(why, sizeof(why), "data connections go to %s: %s",
+           relay__resolve_name(agent->session.resolve), relay_strerror(status));
   agent->session.resolve = NULL;
   if (status != 0) {
-    relay__session_lost(agent, status, NULL, SESSION_BACKOFF);
+    relay__session_lost(agent, status, why, SESSION_BACKOFF);
     return;
   }
   agent->session.data_list = addresses;
@@ -290,6 +293,27 @@ int relay__session_name_data(struct relay_agent *agent, const char *host,
     relay__deadline_set(&session->timer, agent->options.connect_ms);
   }
   return err;
+}
+
+/* Control is there, so it is for a firewall or the relay's --dial: of many in a
+   row the first is told. */
+void relay__session_note_data(struct relay_agent *agent, int error) {
+  struct session *session = &agent->session;
+  const struct sockaddr *address =
+      session->data_list != NULL
+          ? session->data_list->ai_addr
+          : (const struct sockaddr *)&session->data_address;
+  char text[ADDRESS_TEXT_MAX];
+
+  if (error == 0)
+    session->is_dataless = false;
+  if (error == 0 || session->is_dataless || session->phase != SESSION_OPEN ||
+      !relay__agent_may_tell(agent, &session->dataless_told_ms))
+    return;
+  session->is_dataless = true;
+  relay__address_text(address, text, sizeof(text));
+  relay__log(&agent->logger, RELAY_LOG_WARN, "data connection not made",
+             LOG_TEXT("to", text), LOG_TEXT("reason", relay_strerror(error)));
 }
 
 int relay__session_dial(struct relay_agent *agent, struct dial *dial) {

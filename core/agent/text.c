@@ -28,15 +28,6 @@ void relay__text_sanitize(char *out, size_t size, const char *text) {
   out[used] = '\0';
 }
 
-bool relay__text_is_host(const char *host) {
-  if (*host == '\0' || strlen(host) >= NI_MAXHOST)
-    return false;
-  for (; *host != '\0'; host++)
-    if ((unsigned char)*host <= 0x20 || (unsigned char)*host >= 0x7f)
-      return false;
-  return true;
-}
-
 void relay__text_relay(const struct relay_agent *agent, char *text,
                        size_t size) {
   const char *host = agent->options.host;

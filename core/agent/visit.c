@@ -172,11 +172,14 @@ static void on_limit(struct deadline *limit) {
   struct visit *visit = container_of(limit, struct visit, limit);
   bool asked = visit->phase == VISIT_ASKED;
 
-  if (visit->retrying && uv_now(visit->agent->plane.loop) < visit->expires_ms)
+  if (visit->retrying && uv_now(visit->agent->plane.loop) < visit->expires_ms) {
     relay__serve_retry(visit);
-  else
-    relay__visit_end(visit, UV_ETIMEDOUT,
-                     asked ? "not answered in time" : "not reached in time");
+    return;
+  }
+  if (!asked && visit->target == NULL && !visit->echo)
+    relay__serve_unreached(visit, UV_ETIMEDOUT);
+  relay__visit_end(visit, UV_ETIMEDOUT,
+                   asked ? "not answered in time" : "not reached in time");
 }
 
 struct visit *relay__visit_find(const struct relay_agent *agent,
@@ -187,15 +190,20 @@ struct visit *relay__visit_find(const struct relay_agent *agent,
   return visit;
 }
 
-/* Why this visitor cannot be taken; NULL when it can. */
+/* Why this visitor cannot be taken; NULL when it can. `here` is for our own
+   log: whoever runs the relay is not the one who can mend it. */
 static const char *find_obstacle(struct relay_agent *agent,
-                                 const struct stream *data) {
+                                 const struct stream *data, const char **here) {
   int needed = data != NULL ? 1 : 2;
 
+  *here = "draining";
   if (agent->draining)
     return "draining";
-  if (HASH_COUNT(agent->visits) >= agent->options.max_visitors ||
-      !relay__plane_has_descriptors(&agent->plane, needed))
+  *here = "as many are served as may be";
+  if (HASH_COUNT(agent->visits) >= agent->options.max_visitors)
+    return "busy";
+  *here = "too many open files";
+  if (!relay__plane_has_descriptors(&agent->plane, needed))
     return "busy";
   return NULL;
 }
@@ -252,14 +260,17 @@ void relay__visit_arrive(struct relay_agent *agent,
     relay__stream_close(data);
     return;
   }
-  const char *obstacle = find_obstacle(agent, data);
+  const char *here;
+  const char *obstacle = find_obstacle(agent, data, &here);
   if (obstacle == NULL) {
     visit = make_visit(agent, message, id);
-    obstacle = visit == NULL ? "out of memory" : NULL;
+    obstacle = here = visit == NULL ? "out of memory" : NULL;
   }
   if (obstacle != NULL) {
-    relay__log(&agent->logger, RELAY_LOG_WARN, "visitor rejected",
-               LOG_TEXT("id", id), LOG_TEXT("reason", obstacle));
+    bool tell = relay__agent_may_tell(agent, &agent->rejected_told_ms);
+    relay__log(&agent->logger, tell ? RELAY_LOG_WARN : RELAY_LOG_DEBUG,
+               "visitor rejected", LOG_TEXT("id", id),
+               LOG_TEXT("reason", here));
     relay__stream_close(data);
     relay__control_reject(agent, id, obstacle);
     return;

@@ -80,6 +80,15 @@ static bool is_shut(const struct flow *flow) {
   return flow->phase == FLOW_SHUT;
 }
 
+static unsigned count_shut(const struct pair *pair) {
+  unsigned count = 0;
+  unsigned i;
+
+  for (i = 0; i < pair->flow_count; i++)
+    count += is_shut(&pair->flows[i]);
+  return count;
+}
+
 static int flow_error(const struct pair *pair) {
   unsigned i;
 
@@ -140,6 +149,12 @@ static void arm(struct pair *pair, uint64_t due) {
     return; /* an early wake-up only looks and arms again */
   pair->due_ms = due;
   relay__deadline_set(&pair->deadline, due > now ? due - now : 0);
+}
+
+/* Whether anything was passed on since `shut` flows were: an end is, too. */
+static void note_moved(struct pair *pair, size_t moved, unsigned shut) {
+  if (moved != 0 || count_shut(pair) != shut)
+    relay__pair_note_moved(pair);
 }
 
 /* From now on the kernel asks its peers whether they live. */
@@ -230,6 +245,7 @@ static void update(struct pair *pair) {
 }
 
 static void pump(struct pair *pair, const struct stream *stream, int events) {
+  unsigned shut = count_shut(pair);
   size_t moved = 0;
   unsigned i;
 
@@ -245,8 +261,7 @@ static void pump(struct pair *pair, const struct stream *stream, int events) {
   if (first_reset(pair) != NULL)
     for (i = 0; i < pair->flow_count; i++)
       moved += relay__flow_pump(&pair->flows[i], false);
-  if (moved != 0)
-    relay__pair_note_moved(pair);
+  note_moved(pair, moved, shut);
 }
 
 static void on_stream_event(struct stream *stream, int events) {
@@ -258,6 +273,7 @@ static void on_stream_event(struct stream *stream, int events) {
 
 static void on_deadline(struct deadline *deadline) {
   struct pair *pair = container_of(deadline, struct pair, deadline);
+  unsigned shut = count_shut(pair);
   size_t moved = 0;
   unsigned i;
 
@@ -266,8 +282,7 @@ static void on_deadline(struct deadline *deadline) {
     pair->look_ms *= 2;
   for (i = 0; i < pair->flow_count; i++)
     moved += relay__flow_pump(&pair->flows[i], false);
-  if (moved != 0)
-    relay__pair_note_moved(pair);
+  note_moved(pair, moved, shut);
   if (relay__pair_silence_due(pair) <= now_ms(pair) ||
       relay__pair_has_vanished(pair))
     finish(pair, UV_ETIMEDOUT);
@@ -354,10 +369,11 @@ void relay__pair_limit(struct pair *pair, const struct pair_limits *limits) {
 
   if (pair->ended)
     return;
+  if (limits->idle_ms != pair->limits.idle_ms)
+    pair->active_ms = now_ms(pair); /* it has all of its new time */
   pair->limits = *limits;
   pair->limits.share = share;
   set_rates(pair);
-  pair->active_ms = now_ms(pair);
   relay__deadline_set(&pair->deadline, 0); /* look again under the new ones */
 }
 

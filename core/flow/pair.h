@@ -39,7 +39,7 @@ struct pair {
   struct pair_limits limits;
   struct deadline deadline;
   uint64_t due_ms;      /* when it expires, on the loop's clock like the rest */
-  uint64_t active_ms;   /* the last byte moved */
+  uint64_t active_ms;   /* the last byte or end was passed on */
   uint64_t young_ms;    /* until then it needs no keepalive; 0: it has it */
   uint64_t deaf_ms;     /* when to look for a peer that vanished; 0: at rest */
   bool held;            /* a reset is held back for the bytes before it */

@@ -9,11 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define RESOLVE_NAME_MAX 256
+
 struct resolve {
   uv_getaddrinfo_t request;
   struct plane *plane;
   resolve_done_fn on_done; /* NULL: cancelled */
   void *owner;
+  char name[RESOLVE_NAME_MAX];
 };
 
 static void on_resolved(uv_getaddrinfo_t *request, int status,
@@ -43,6 +46,7 @@ int relay__resolve_start(struct resolve **out, struct plane *plane,
   resolve->plane = plane;
   resolve->on_done = on_done;
   resolve->owner = owner;
+  snprintf(resolve->name, sizeof(resolve->name), "%s", host);
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
@@ -63,4 +67,8 @@ void relay__resolve_cancel(struct resolve *resolve) {
     return;
   resolve->on_done = NULL;
   (void)uv_cancel((uv_req_t *)&resolve->request);
+}
+
+const char *relay__resolve_name(const struct resolve *resolve) {
+  return resolve->name;
 }

@@ -28,4 +28,7 @@ int relay__resolve_start(struct resolve **out, struct plane *plane,
 /* on_done will not run. NULL is allowed. */
 void relay__resolve_cancel(struct resolve *resolve);
 
+/* What is being looked up, for a log: cut if it is very long. */
+const char *relay__resolve_name(const struct resolve *resolve);
+
 #endif

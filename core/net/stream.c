@@ -48,12 +48,13 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
       relay__stream_cut(stream, 0);
     events = UV_READABLE | UV_WRITABLE;
   } else if (events == UV_PRIORITIZED) {
+    /* An urgent byte, or both ends are shut while bytes are unread: the floor
+       would report it for ever, behind a reset too. Deadlines must do until it
+       is read. */
+    stream->watched = 0;
+    uv_poll_stop(poll);
     if (!find_reset(stream)) {
-      /* An urgent byte, or both ends are shut while bytes are unread: the
-         floor would report it for ever. Deadlines must do until it is read. */
       stream->urgent = true;
-      stream->watched = 0;
-      uv_poll_stop(poll);
       return;
     }
     events = UV_READABLE | UV_WRITABLE;

@@ -16,29 +16,40 @@
 
 static void ask_allocate(struct session *session);
 
+/* Where penalties are in force, who has proven nothing fills no log. */
+static void log_refusal(const struct session *session, const char *why) {
+  struct relay *relay = session->relay;
+
+  if (relay->penalties.on && session->token_id == NULL &&
+      !relay__denial_is_due(relay))
+    return;
+  relay__log(&relay->logger, RELAY_LOG_WARN, "agent refused",
+             LOG_NUMBER("agent", session->number),
+             LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
+             LOG_TEXT("reason", why));
+}
+
 /* Ends one that never got an address, with an ERR. */
 static void refuse(struct session *session, int error, const char *text) {
   struct relay *relay = session->relay;
   struct stream *stream = session->stream;
 
-  relay__log(&relay->logger, RELAY_LOG_WARN, "agent refused",
-             LOG_NUMBER("agent", session->number),
-             LOG_TEXT("from", session->from), LOG_TEXT("name", session->name),
-             LOG_TEXT("reason", text != NULL ? text : relay_strerror(error)));
+  log_refusal(session, text != NULL ? text : relay_strerror(error));
   relay__session_withdraw(session, error);
   relay__deadline_close(&session->deadline, relay__session_free);
   /* Why a policy would not let somebody in is for the log only. */
   relay__refuse(relay, stream, error, error == RELAY_EDENIED ? NULL : text);
 }
 
-/* One who has no good token: `why` is for the log only. */
-static void refuse_stranger(struct session *session, const char *why) {
+/* One who is at fault: `why` is for the log only. */
+static void refuse_stranger(struct session *session, int error,
+                            const char *why) {
   struct relay *relay = session->relay;
   struct stream *stream = session->stream;
 
-  relay__session_withdraw(session, RELAY_EDENIED);
+  relay__session_withdraw(session, error);
   relay__deadline_close(&session->deadline, relay__session_free);
-  relay__refuse_stranger(relay, stream, session->from, RELAY_EDENIED, why);
+  relay__refuse_stranger(relay, stream, session->from, error, why);
 }
 
 static void on_deadline(struct deadline *deadline) {
@@ -69,17 +80,38 @@ static int allowed_port(const struct session *session, unsigned port) {
   return port >= 1024 ? 0 : RELAY_EPORT_REFUSED;
 }
 
+static bool has_room(const struct session *session) {
+  const struct relay *relay = session->relay;
+  const struct token *token = relay__trust_token(relay, session->token_id);
+  unsigned limit = token != NULL && token->leases != 0
+                       ? token->leases
+                       : relay->options.max_leases_per_owner;
+  unsigned count = relay__lease_count(session);
+
+  /* One that this one is to replace does not count. */
+  return count < limit ||
+         (count == limit && relay__lease_owned(session) != NULL);
+}
+
 static void open_lease(struct session *session, const struct verdict *verdict) {
   const relay_verdict *given = &verdict->given;
   unsigned port = given->port != 0 ? given->port : session->want_port;
   int err = 0;
 
+  if (given->host != NULL && *given->host != '\0' &&
+      !relay__address_is_host(given->host)) {
+    refuse(session, RELAY_EHOOK, "the policy's host cannot be one");
+    return;
+  }
   if (port > 65535)
     err = RELAY_EPORT_REFUSED;
   else if (port != 0 && given->port == 0)
     err = allowed_port(session, port);
+  if (err == 0 && !has_room(session)) /* others came while a hook was asked */
+    err = RELAY_EQUOTA;
   if (err == 0)
-    err = relay__lease_open(session, port, given->host, given->share != 0);
+    err = relay__lease_open(session, port, given->port != 0, given->host,
+                            given->share != 0);
   if (err == 0)
     relay__lease_supersede(session);
   if (session->ended) /* by agent_gone of the former */
@@ -141,20 +173,6 @@ static struct lease *find_lease(const struct session *session) {
              : NULL;
 }
 
-static bool has_room(const struct session *session) {
-  const struct relay *relay = session->relay;
-  const struct token *token = relay__trust_token(relay, session->token_id);
-  unsigned limit = token != NULL && token->leases != 0
-                       ? token->leases
-                       : relay->options.max_leases_per_owner;
-
-  unsigned count = relay__lease_count(session);
-
-  /* One that this one is to replace does not count. */
-  return count < limit ||
-         (count == limit && relay__lease_owned(session) != NULL);
-}
-
 static void on_authenticated(struct session *session,
                              const struct verdict *verdict) {
   struct relay *relay = session->relay;
@@ -165,7 +183,7 @@ static void on_authenticated(struct session *session,
         relay, session->by_token ? session->token_id : NULL);
 
     if (refusal != NULL) {
-      refuse_stranger(session, refusal);
+      refuse_stranger(session, RELAY_EDENIED, refusal);
       return;
     }
   } else if (verdict->given.answer != RELAY_ALLOW) { /* or an answer to what
@@ -369,7 +387,9 @@ void relay__session_start(struct relay *relay, struct stream *stream,
     err = bind_data(session, proof);
   if (err == 0)
     err = relay__stream_watch(stream, 0);
-  if (err != 0)
+  if (err == RELAY_EPROTO && session->token_id == NULL)
+    refuse_stranger(session, err, "a LISTEN with a number that is none");
+  else if (err != 0)
     refuse(session, err > RELAY_EPROTO ? RELAY_EBUSY : err, NULL);
   else
     decide(session);

@@ -118,6 +118,18 @@ bool relay__claim_fits(const struct proof *proof,
   }
 }
 
+bool relay__claim_is_data(const struct handshake *handshake) {
+  static const char begin[] = "RELAY/1 ";
+  const struct proof *proof = handshake->proof;
+  const char *verb = handshake->line + sizeof(begin) - 1;
+
+  if (proof != NULL)
+    return proof->claim == CLAIM_VISITOR || proof->claim == CLAIM_WAITING;
+  return handshake->length >= sizeof(begin) &&
+         memcmp(handshake->line, begin, sizeof(begin) - 1) == 0 &&
+         (*verb == 'A' || *verb == 'W');
+}
+
 /* ---- certificates ----------------------------------------------------- */
 
 /* Its certificate is as good as ours: who it is stands there. Where there is a

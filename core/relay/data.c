@@ -74,8 +74,8 @@ void relay__data_join(struct relay *relay, struct stream *stream,
   /* An id used twice: the pair it aims at stays as it is. */
   if (session != NULL && id != NULL && !is_joined)
     relay__session_gone(session, id, RELAY_EGONE);
-  relay__log(&relay->logger, RELAY_LOG_INFO, "data connection refused",
-             LOG_TEXT("from", from),
-             LOG_TEXT("reason",
-                      session == NULL ? "no such session" : "no such visitor"));
+  /* No fault, since its visitor may just have left; or one that was said in
+     plain is said again, by anybody, as often as they like. */
+  relay__complain_at(relay, RELAY_LOG_INFO, from,
+                     session == NULL ? "no such session" : "no such visitor");
 }

@@ -315,6 +315,12 @@ void relay__handshake_listen(struct handshake *handshake) {
     on_line_event(handshake->stream, 0);
 }
 
+/* After a stall of this process all of it may be there, unread. */
+static bool has_come(struct handshake *handshake) {
+  handshake->stream->on_event(handshake->stream, UV_READABLE);
+  return handshake->ended || relay__deadline_is_set(&handshake->deadline);
+}
+
 static void on_deadline(struct deadline *deadline) {
   struct handshake *handshake =
       container_of(deadline, struct handshake, deadline);
@@ -330,11 +336,17 @@ static void on_deadline(struct deadline *deadline) {
     relay__proof_late(handshake);
     return;
   }
+  if (has_come(handshake))
+    return;
+  proof = handshake->proof;
   if (proof != NULL && handshake->stream->tls->phase != TLS_OPEN)
     what = "its TLS handshake did not end in time";
   else if (handshake->length != 0)
     what = relay__wire_diagnose(handshake->line, handshake->length);
-  relay__handshake_fail(handshake, RELAY_EHANDSHAKE, NULL, what);
+  if (relay__claim_is_data(handshake))
+    relay__handshake_reject(handshake, what);
+  else
+    relay__handshake_fail(handshake, RELAY_EHANDSHAKE, NULL, what);
 }
 
 /* Where it comes from; NULL: it cannot come in, and was told so. */

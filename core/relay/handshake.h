@@ -138,6 +138,9 @@ bool relay__claim_takes(struct proof *proof, const struct wire_message *listen);
 /* Whether this line is what it has proven to be. */
 bool relay__claim_fits(const struct proof *proof,
                        const struct wire_message *message);
+/* Whether it is a data connection, as far as it has said so: what its agent
+   reads there is the visitor's, and an end would be the visitor's end. */
+bool relay__claim_is_data(const struct handshake *handshake);
 /* Why its TLS failed with this error, for the log. Static. */
 const char *relay__claim_fault(const struct proof *proof, int error);
 
@@ -172,5 +175,11 @@ void relay__complaints_init(struct relay *relay);
 /* Somebody was refused. Where penalties are in force, one record a second is
    made of each kind. */
 void relay__complain(struct relay *relay, const char *from, const char *what);
+/* The same of what may happen to the honest: at that level. */
+void relay__complain_at(struct relay *relay, relay_log_level level,
+                        const char *from, const char *what);
+/* Whether a refusal in words that vary, of who has proven nothing, may have a
+   record now: one a second of all of them. */
+bool relay__denial_is_due(struct relay *relay);
 
 #endif

@@ -56,38 +56,51 @@ int relay_close_agent(relay_t *r, uint64_t agent, const char *reason) {
   return 0;
 }
 
+/* A host that knows of fewer limits leaves the others as they are. */
+static int take_limits(relay_limits *limits, const relay_limits *given) {
+  size_t known = sizeof(*limits);
+
+  *limits = (relay_limits){known, -1, -1, -1};
+  if (given->size < sizeof(given->size))
+    return UV_EINVAL;
+  memcpy(limits, given, given->size < known ? given->size : known);
+  return 0;
+}
+
 static void apply(uint64_t *limit, int64_t wanted) {
   if (wanted >= 0)
     *limit = (uint64_t)wanted;
 }
 
-int relay_limit_conn(relay_t *r, uint64_t conn, const relay_limits *limits) {
+int relay_limit_conn(relay_t *r, uint64_t conn, const relay_limits *given) {
   struct visitor *visitor = find_conn(r, conn);
+  relay_limits limits;
 
   if (visitor == NULL)
     return UV_ENOENT;
-  if (limits->size < sizeof(*limits))
+  if (take_limits(&limits, given) != 0)
     return UV_EINVAL;
-  apply(&visitor->limits.rate_in, limits->rate_in);
-  apply(&visitor->limits.rate_out, limits->rate_out);
-  apply(&visitor->limits.idle_ms, limits->idle_ms);
+  apply(&visitor->limits.rate_in, limits.rate_in);
+  apply(&visitor->limits.rate_out, limits.rate_out);
+  apply(&visitor->limits.idle_ms, limits.idle_ms);
   if (visitor->pair != NULL)
     relay__crew_limit(visitor->pair, &visitor->limits);
   return 0;
 }
 
-int relay_limit_agent(relay_t *r, uint64_t agent, const relay_limits *limits) {
+int relay_limit_agent(relay_t *r, uint64_t agent, const relay_limits *given) {
   struct session *session = find_agent(r, agent);
   uint64_t now = relay__now_ms(r);
+  relay_limits limits;
 
   if (session == NULL || session->lease == NULL)
     return UV_ENOENT;
-  if (limits->size < sizeof(*limits))
+  if (take_limits(&limits, given) != 0)
     return UV_EINVAL;
-  if (limits->rate_in >= 0)
-    relay__rate_set(&session->lease->share->in, (uint64_t)limits->rate_in, now);
-  if (limits->rate_out >= 0)
-    relay__rate_set(&session->lease->share->out, (uint64_t)limits->rate_out,
+  if (limits.rate_in >= 0)
+    relay__rate_set(&session->lease->share->in, (uint64_t)limits.rate_in, now);
+  if (limits.rate_out >= 0)
+    relay__rate_set(&session->lease->share->out, (uint64_t)limits.rate_out,
                     now);
   return 0;
 }

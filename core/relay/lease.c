@@ -94,14 +94,17 @@ static void choose_host(struct lease *lease, const struct session *session,
 }
 
 /* A gate of its own, at `host` (NULL: as the relay listens), or one that is
-   there and may be shared. `token` NULL: the relay's own ports. */
+   there: declared, if it was `given` and not only wished for, or to be shared.
+   `token` NULL: the relay's own ports. */
 static int find_gate(struct relay *relay, const char *host, unsigned port,
-                     const struct token *token, bool share,
+                     const struct token *token, bool given, bool share,
                      struct gate **gate) {
   *gate = port != 0 ? relay__gate_find(relay, port) : NULL;
   if (*gate == NULL)
     return relay__gate_open(relay, host, port, token, gate);
-  return (*gate)->declared || ((*gate)->shared && share) ? 0 : UV_EADDRINUSE;
+  return ((*gate)->declared && given) || ((*gate)->shared && share)
+             ? 0
+             : UV_EADDRINUSE;
 }
 
 /* Nothing can fail any more. */
@@ -128,8 +131,8 @@ static struct lease *make_lease(void) {
   return NULL;
 }
 
-int relay__lease_open(struct session *session, unsigned port, const char *host,
-                      bool share) {
+int relay__lease_open(struct session *session, unsigned port, bool given,
+                      const char *host, bool share) {
   struct relay *relay = session->relay;
   struct lease *lease = make_lease();
   struct gate *gate;
@@ -139,7 +142,8 @@ int relay__lease_open(struct session *session, unsigned port, const char *host,
     err = relay__id_make(lease->ticket);
   if (err == 0)
     err = find_gate(relay, NULL, port,
-                    relay__trust_token(relay, session->token_id), share, &gate);
+                    relay__trust_token(relay, session->token_id), given, share,
+                    &gate);
   if (err != 0) {
     free_lease(lease);
     return err;
@@ -185,7 +189,8 @@ int relay__lease_restore(struct relay *relay, const struct kept *kept) {
             ? 0
             : RELAY_EPROTO;
   if (err == 0)
-    err = find_gate(relay, kept->at, kept->port, NULL, kept->share, &gate);
+    err =
+        find_gate(relay, kept->at, kept->port, NULL, true, kept->share, &gate);
   if (err != 0) {
     free_lease(lease);
     return err;

@@ -68,9 +68,10 @@ unsigned relay__gate_capacity(const struct gate *gate);
 struct lease *relay__gate_pick(struct gate *gate, uint64_t chosen);
 
 /* ---- lease.c ---------------------------------------------------------- */
-/* Opens the address, port 0: the next free one. 0, or why not. */
-int relay__lease_open(struct session *session, unsigned port, const char *host,
-                      bool share);
+/* Opens the address, port 0: the next free one; `given`: by the policy, which
+   the agent's wish for a port that is declared is not. 0, or why not. */
+int relay__lease_open(struct session *session, unsigned port, bool given,
+                      const char *host, bool share);
 /* A lease as it was kept, and its texts, borrowed. */
 struct kept {
   const char *file;

@@ -3,6 +3,7 @@
  * The relay's options: what holds of those that were not given, what is wrong
  * with those that were, and a copy of them that the relay keeps.
  */
+#include <netdb.h>
 #include <string.h>
 
 #include "relay/private.h"
@@ -50,9 +51,27 @@ static int copy_option(char *to, size_t size, const char *from) {
   return 0;
 }
 
+/* What agents are told, and would not understand. */
+static const char *find_fault_in_hosts(const relay_options *options) {
+  char host[NI_MAXHOST];
+  unsigned port = 0;
+
+  if (options->advertise != NULL && *options->advertise != '\0' &&
+      !relay__address_is_host(options->advertise))
+    return "advertise";
+  if (options->dial != NULL && *options->dial != '\0' &&
+      (relay__address_split(options->dial, host, sizeof(host), &port) != 0 ||
+       port == 0 || !relay__address_is_host(host)))
+    return "dial";
+  return NULL;
+}
+
 static const char *find_fault(const relay_options *options) {
+  const char *fault = find_fault_in_hosts(options);
   struct networks networks;
 
+  if (fault != NULL)
+    return fault;
   if (options->port > 65535)
     return "port";
   if (options->port_hi > 65535 || options->port_lo > options->port_hi)

@@ -20,6 +20,7 @@ static void begin(struct relay *relay, struct asking *asking,
   asking->outer = relay->asking;
   asking->call = question->call = ++relay->next_call;
   asking->settled = false;
+  asking->of_proof = false;
   asking->keyed = false;
   relay__verdict_init(&asking->verdict);
   relay->asking = asking;
@@ -130,6 +131,7 @@ bool relay__ask_proof(struct proof *proof, struct verdict *verdict, bool *keyed,
   add_subject(&credentials, &proof->subject);
   relay__proof_info(proof, &info);
   begin(relay, &asking, &proof->question, verdict);
+  asking.of_proof = true;
   err = relay->policy.auth(relay->policy.data, asking.call, &info, &credentials,
                            &verdict->given);
   if (is_void(relay, &asking, proof->handshake->ended, err, verdict)) {
@@ -314,8 +316,10 @@ int relay_verify(relay_t *r, uint64_t call, const void *key, size_t key_size) {
   if (key == NULL || key_size != SECRET_SIZE)
     return UV_EINVAL;
   if (asking != NULL) {
-    if (asking->settled || asking->keyed)
-      return asking->keyed ? UV_EALREADY : UV_ENOENT;
+    if (asking->keyed)
+      return UV_EALREADY;
+    if (asking->settled || !asking->of_proof)
+      return UV_ENOENT;
     asking->keyed = true;
     memcpy(asking->key, key, sizeof(asking->key));
     return 0;

@@ -21,7 +21,8 @@ struct asking {
   struct asking *outer;
   uint64_t call;
   bool settled;
-  bool keyed; /* by relay_verify */
+  bool of_proof; /* so relay_verify may give a key */
+  bool keyed;
   uint8_t key[SECRET_SIZE];
   struct verdict verdict;
 };

@@ -50,6 +50,7 @@ struct visitor;
 
 struct complaint {
   const char *what; /* static; NULL: none yet */
+  relay_log_level level;
   uint64_t logged_ms;
   uint64_t count;              /* since then */
   char from[ADDRESS_TEXT_MAX]; /* of the last of them */

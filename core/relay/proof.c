@@ -21,8 +21,6 @@
 
 #include "relay/private.h"
 
-#define DENIED_LOG_MS 1000
-
 /* ---- what is known of it ---------------------------------------------- */
 
 void relay__proof_info(const struct proof *proof, relay_agent_info *info) {
@@ -117,15 +115,12 @@ static void take_key(struct proof *proof, const uint8_t key[SECRET_SIZE]) {
   relay__proof_settle(proof, key, NULL);
 }
 
-/* The policy's words, at most once a second: anybody can make it say them. */
+/* Anybody can make the policy say its words. */
 static void log_denied(struct proof *proof, const char *reason) {
   struct relay *relay = proof->handshake->relay;
-  uint64_t now = relay__now_ms(relay);
 
-  if (now - relay->denied_logged_ms < DENIED_LOG_MS &&
-      relay->denied_logged_ms != 0)
+  if (!relay__denial_is_due(relay))
     return;
-  relay->denied_logged_ms = now;
   relay__log(&relay->logger, RELAY_LOG_WARN, "agent refused",
              LOG_NUMBER("agent", proof->number),
              LOG_TEXT("from", proof->handshake->from),

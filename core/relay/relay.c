@@ -10,6 +10,10 @@
 /* Descriptors kept for connections to the agent port: this share of all, or
    max_unproven if that is less. */
 #define AGENT_DESCRIPTOR_SHARE 8
+/* The agent port, an agent, its gate, a visitor and its data connection. With
+   fewer nobody is ever served, and who waits at a port that is not looked at
+   keeps no loop running. */
+#define DESCRIPTORS_MIN 5
 #define RESUME_MS 10
 #define PAUSE_LOG_MS 1000
 
@@ -135,6 +139,17 @@ static void on_accept(struct listener *listener, struct stream *stream,
     relay__handshake_start(relay, stream, from);
 }
 
+static int check_descriptors(struct relay *relay) {
+  const struct descriptors *fds = &relay->plane.fds;
+  int left = fds->limit - fds->used;
+
+  if (left >= DESCRIPTORS_MIN)
+    return 0;
+  relay__log(&relay->logger, RELAY_LOG_ERROR, "too few descriptors",
+             LOG_NUMBER("left", left), LOG_NUMBER("needed", DESCRIPTORS_MIN));
+  return UV_EMFILE;
+}
+
 static int listen_for_agents(struct relay *relay) {
   struct sockaddr_storage address;
   int err = relay__listener_host(relay->options.listen_host,
@@ -232,6 +247,8 @@ int relay_new(relay_t **out, struct uv_loop_s *loop,
     err = relay__certificates_init(relay);
   if (err == 0)
     err = relay__state_open(relay);
+  if (err == 0)
+    err = check_descriptors(relay);
   if (err == 0)
     err = listen_for_agents(relay);
   if (err == 0)

@@ -98,7 +98,11 @@ int relay__state_open(struct relay *relay) {
     relay__plane_take_descriptors(&relay->plane, 1);
     return 0;
   }
-  complain(relay, "state cannot be kept", relay->options.state, err);
+  relay__log(&relay->logger, RELAY_LOG_ERROR, "state cannot be kept",
+             LOG_TEXT("file", relay->options.state),
+             LOG_TEXT("reason", err == UV_EBUSY
+                                    ? "another relay uses this directory"
+                                    : relay_strerror(err)));
   return RELAY_ESTATE;
 }
 

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "relay/tokens_text.h"
+#include "wire/log.h"
 #include "wire/utc.h"
 
 #define LOCK_WAIT_MS 10000
@@ -219,6 +220,14 @@ static int put_in_place(struct edit *edit) {
 
 /* ---- the changes ------------------------------------------------------ */
 
+static bool is_line_of_text(const char *text) {
+  size_t step = 1;
+
+  for (; *text != '\0' && step != 0; text += step)
+    step = *text == '\t' ? 1 : relay__log_shown(text);
+  return step != 0;
+}
+
 /* Whether a line can hold what is wished for, and holds nothing else. */
 static int check_wish(const struct token *wish, char *error, size_t size) {
   struct tokens_reading reading = {NULL, 0, error, size};
@@ -229,6 +238,8 @@ static int check_wish(const struct token *wish, char *error, size_t size) {
 
   if (length == 0)
     status = relay__tokens_complain(&reading, "longer than a line may be");
+  else if (wish->note != NULL && !is_line_of_text(wish->note))
+    status = relay__tokens_complain(&reading, "note: it is not a line of text");
   else
     status = relay__tokens_check_id(&reading, wish->id);
   if (status != 0)
@@ -244,20 +255,23 @@ static int check_wish(const struct token *wish, char *error, size_t size) {
   return status == 1 ? 0 : status == UV_EFTYPE ? UV_EINVAL : status;
 }
 
+/* `given` may be older and shorter than ours. */
 static int make(const relay_token *given, struct token *token,
                 char made[TOKEN_TEXT_MAX + 1], char *error, size_t size) {
   struct tokens_reading reading = {NULL, 0, error, size};
+  relay_token all = {.size = 0};
   int err;
 
+  memcpy(&all, given, given->size);
   *token = (struct token){
-      .id = given->id != NULL ? given->id : "",
-      .ports_text = given->ports,
-      .leases = given->leases,
-      .visitors = given->visitors,
-      .expires = given->expires,
-      .plain = given->plain != 0,
-      .revoked = given->revoked != 0,
-      .note = given->note,
+      .id = all.id != NULL ? all.id : "",
+      .ports_text = all.ports,
+      .leases = all.leases,
+      .visitors = all.visitors,
+      .expires = all.expires,
+      .plain = all.plain != 0,
+      .revoked = all.revoked != 0,
+      .note = all.note,
   };
   err = check_wish(token, error, size);
   if (err != 0)
@@ -286,7 +300,8 @@ int relay_token_new(const char *path, const relay_token *token, char *text,
   struct edit edit;
   int err;
 
-  if (token->size != sizeof(*token) || text_size < RELAY_TOKEN_SIZE)
+  if (token->size > sizeof(*token) || token->size < sizeof(token->size) ||
+      text_size < RELAY_TOKEN_SIZE)
     return UV_EINVAL;
   err = make(token, &wish, made, error, size);
   if (err == 0) {

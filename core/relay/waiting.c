@@ -93,6 +93,7 @@ void relay__waiting_start(struct relay *relay, struct stream *stream,
     waiting = calloc(1, sizeof(*waiting));
   if (waiting == NULL || relay__stream_watch(stream, UV_READABLE) != 0) {
     free(waiting);
+    relay->stats.refused_total++;
     relay__stream_close(stream);
     relay__log(&relay->logger, RELAY_LOG_DEBUG, "waiting connection refused",
                LOG_TEXT("from", from),

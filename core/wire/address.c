@@ -6,6 +6,7 @@
 #include "wire/address.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -206,6 +207,15 @@ int relay__address_parse_host(const char *host, unsigned port,
   ip.port = port;
   store(&ip, address);
   return 0;
+}
+
+bool relay__address_is_host(const char *host) {
+  if (*host == '\0' || strlen(host) >= NI_MAXHOST)
+    return false;
+  for (; *host != '\0'; host++)
+    if ((unsigned char)*host <= 0x20 || (unsigned char)*host >= 0x7f)
+      return false;
+  return true;
 }
 
 int relay__address_split(const char *text, char *host, size_t size,

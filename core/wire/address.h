@@ -8,6 +8,7 @@
 #ifndef RELAY_ADDRESS_H
 #define RELAY_ADDRESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -39,6 +40,9 @@ socklen_t relay__address_length(const struct sockaddr *address);
    address, unmapped. 0, or UV_EINVAL, and then nothing is changed. */
 int relay__address_parse_host(const char *host, unsigned port,
                               struct sockaddr_storage *address);
+
+/* Whether it can be told as a host: no blanks, nothing but printable ASCII. */
+bool relay__address_is_host(const char *host);
 
 /* "HOST:PORT", "[HOST]:PORT" to its halves. `host` gets no brackets; it may be
    a name. 0, or UV_EINVAL, and then nothing is changed. */

@@ -120,6 +120,9 @@ local function start(world, path, options)
   hooks.run_life(world.policy, "start", nil, function(task)
     ended = true
     why = task and task.error and tasks.first_line(task.error)
+    if why and not why:find(path, 1, true) then
+      why = ("%s: start: %s"):format(path, why)
+    end
   end)
   world:run_until("start", function()
     return ended

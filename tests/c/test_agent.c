@@ -266,6 +266,30 @@ TEST(drains_within_its_time) {
   rig_finish(&rig);
 }
 
+static void drain_now(void *data, relay_agent *agent, const char *ticket) {
+  (void)data, (void)ticket;
+  relay_agent_drain(agent, 10000);
+}
+
+/* From the callback that comes before it has its address: then it has none. */
+TEST(drains_when_it_is_given_a_ticket) {
+  struct agent_rig rig;
+
+  rig_prepare(&rig);
+  rig.options.pool = 1;
+  rig.options.on_ticket = drain_now;
+  rig_start(&rig);
+  rig.control = rig_accept(&rig, rig.listener);
+  rig_line(&rig, rig.control);
+  rig_send(rig.control, OK_POOL);
+  AWAIT(&rig, rig.agent_ends == 1);
+  CHECK_STR("drained", rig.end_reason);
+  CHECK_INT(0, rig.established);
+  CHECK_STR("BYE", rig_line(&rig, rig.control));
+  CHECK_INT(-1, accept(rig.listener, NULL, NULL)); /* nor a pool */
+  rig_finish(&rig);
+}
+
 TEST(drains_nothing_at_all) {
   struct agent_rig rig;
 
@@ -344,6 +368,7 @@ int main(void) {
   RUN(answers_pings_and_sends_its_own);
   RUN(drains);
   RUN(drains_within_its_time);
+  RUN(drains_when_it_is_given_a_ticket);
   RUN(drains_nothing_at_all);
   RUN(closes_at_any_moment);
   RUN(closes_with_visitors_in_every_phase);

@@ -261,6 +261,31 @@ static void verify_and_settle(struct host *h, uint64_t call) {
   CHECK_INT(0, relay_settle(h->relay, call, &allow));
 }
 
+static int given_elsewhere;
+
+static int verify_in_allocate(void *data, uint64_t call,
+                              const relay_agent_info *agent,
+                              const relay_want *want, relay_verdict *verdict) {
+  struct host *h = data;
+
+  (void)agent, (void)want, (void)verdict;
+  given_elsewhere = relay_verify(h->relay, call, key, sizeof(key));
+  return 0;
+}
+
+TEST(a_key_is_no_answer_to_another_question) {
+  struct host h;
+
+  open_host(&h, TOKEN);
+  h.verdict = allow_with(key);
+  h.policy.allocate = verify_in_allocate;
+  given_elsewhere = 0;
+  host_start(&h);
+  UNTIL(&h, h.established == 1);
+  CHECK_INT(UV_ENOENT, given_elsewhere);
+  host_finish(&h);
+}
+
 /* The key counts also where the answer comes with it. */
 TEST(a_key_and_an_answer_at_once) {
   for (int i = 0; i < 4; i++) { /* who comes with it, and how it is answered */
@@ -541,6 +566,7 @@ static void run_all(void) {
   RUN(waiting_costs_no_handshake_time);
   RUN(a_hook_has_the_key_proven_and_goes_on);
   RUN(a_key_may_be_given_within_the_hook);
+  RUN(a_key_is_no_answer_to_another_question);
   RUN(a_key_and_an_answer_at_once);
   RUN(settled_before_it_is_proven);
   RUN(a_key_that_is_not_proven_is_cancelled);

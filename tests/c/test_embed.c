@@ -177,6 +177,14 @@ TEST(bad_options_leave_nothing) {
   h.policy.size = sizeof(h.policy) + 8; /* hooks of a later version */
   CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
   h.policy.size = sizeof(h.policy);
+  h.options.advertise = "two words";
+  CHECK_STR("advertise", relay_options_fault(&h.options));
+  CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
+  h.options.advertise = NULL;
+  h.options.dial = "::1:80";
+  CHECK_STR("dial", relay_options_fault(&h.options));
+  CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
+  h.options.dial = NULL;
   h.options.listen_host = "no address";
   CHECK_INT(UV_EINVAL, relay_new(&relay, &h.loop, &h.options));
   h.options.listen_host = "192.0.2.1"; /* nobody's */
@@ -370,6 +378,21 @@ TEST(allocate_picks_port_and_host) {
   UNTIL(&h, h.established == 1);
   CHECK_INT(port, h.port);
   host_visit(&h, port);
+  host_finish(&h);
+}
+
+/* No agent would understand it. */
+TEST(allocate_picks_what_is_no_host) {
+  struct host h;
+
+  host_prepare(&h);
+  h.policy.allocate = note_allocate;
+  h.verdict.answer = RELAY_PICK;
+  h.verdict.host = "two words";
+  h.agent_options.once = 1;
+  host_start(&h);
+  UNTIL(&h, h.agent_ends == 1);
+  CHECK_INT(0, h.established);
   host_finish(&h);
 }
 
@@ -781,6 +804,11 @@ TEST(calls_by_id) {
   CHECK_INT(0, relay_tag_conn(h.relay, h.conn, "user", NULL));
   limits.size = 4;
   CHECK_INT(UV_EINVAL, relay_limit_conn(h.relay, h.conn, &limits));
+  CHECK_INT(UV_EINVAL, relay_limit_agent(h.relay, h.agent_id, &limits));
+  limits.size = offsetof(relay_limits, idle_ms); /* an older host's */
+  limits.idle_ms = 1;
+  CHECK_INT(0, relay_limit_conn(h.relay, h.conn, &limits));
+  CHECK_INT(0, relay_limit_agent(h.relay, h.agent_id, &limits));
   limits.size = sizeof(limits);
   CHECK_INT(0, relay_close_conn(h.relay, h.conn, NULL));
   CHECK_INT(UV_ENOENT, relay_close_conn(h.relay, h.conn, NULL));
@@ -925,6 +953,33 @@ TEST(a_pipe_that_falls_free_lets_a_visitor_in) {
   visitor_close(idle, true);
   visitor_close(busy, true);
   visitor_close(late, true);
+  host_finish(&h);
+}
+
+/* A listener that has to wait for a descriptor keeps no loop running: where
+   there will never be one, that is said at once. */
+TEST(too_few_descriptors_are_an_error) {
+  struct host h;
+  relay_t *relay = NULL;
+  int one, two;
+
+  host_prepare(&h);
+  h.options.max_fds = 4;
+  CHECK_INT(UV_EMFILE, relay_new(&relay, &h.loop, &h.options));
+  CHECK(relay == NULL);
+  CHECK_INT(0, uv_run(&h.loop, UV_RUN_DEFAULT));
+  h.agent_options.pool = 0;
+  h.options.max_fds = 5;
+  host_start(&h);
+  UNTIL(&h, h.established == 1);
+  one = visitor_open(h.port);
+  two = visitor_open(h.port); /* it waits */
+  visitor_say(one, HELLO);
+  visitor_hears(&h, one, HELLO);
+  visitor_close(one, true);
+  visitor_say(two, HELLO);
+  visitor_hears(&h, two, HELLO);
+  visitor_close(two, true);
   host_finish(&h);
 }
 
@@ -1255,6 +1310,7 @@ int main(void) {
   RUN(auth_of_one_that_left_is_cancelled);
   RUN(settling_before_the_hook_returns);
   RUN(allocate_picks_port_and_host);
+  RUN(allocate_picks_what_is_no_host);
   RUN(allocate_denies);
   RUN(allocate_is_asked_sixteen_times);
   RUN(allocate_may_pick_another);
@@ -1271,6 +1327,7 @@ int main(void) {
   RUN(a_gate_of_the_hosts_own);
   RUN(no_new_gate_on_a_closing_relay);
   RUN(a_pipe_that_falls_free_lets_a_visitor_in);
+  RUN(too_few_descriptors_are_an_error);
   RUN(a_reservation_that_falls_free_lets_a_visitor_in);
   RUN(closed_is_not_drained_any_more);
   RUN(half_a_line_and_a_reset_end_at_once);

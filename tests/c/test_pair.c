@@ -214,6 +214,32 @@ TEST(urgent_byte_is_delivered_in_line) {
   rig_close(&rig);
 }
 
+static unsigned told;
+
+static void note_event(struct stream *stream, int events) {
+  (void)events;
+  told += stream->reset;
+}
+
+/* While a stream is only watched for its end. */
+TEST(a_reset_behind_an_urgent_byte_is_told_once) {
+  struct stream *stream = NULL;
+  struct rig rig;
+
+  rig_init(&rig, mode);
+  rig_connect(&rig, &rig.peers[0], &stream, 0);
+  told = 0;
+  relay__stream_own(stream, note_event, NULL);
+  CHECK_INT(0, relay__stream_watch(stream, 0));
+  peer_send_urgent(&rig.peers[0]);
+  peer_reset(&rig.peers[0]);
+  RIG_UNTIL(&rig, told != 0);
+  CHECK(count_turns(&rig) < 10);
+  CHECK_INT(1, told);
+  relay__stream_close(stream);
+  rig_close(&rig);
+}
+
 TEST(urgent_byte_to_a_full_pair_does_not_spin) {
   struct rig rig;
   struct peer *a, *b;
@@ -366,6 +392,28 @@ TEST(half_closed_and_silent_is_reset) {
   rig_close(&rig);
 }
 
+/* An end after a long silence has its answer awaited like any other. */
+TEST(half_closed_after_a_silence_has_its_time) {
+  struct pair_limits limits = {.fin_timeout_ms = 500};
+  struct rig rig;
+  uint64_t until;
+
+  open_rig(&rig, false, &limits, 0);
+  carry(&rig, 0, 10);
+  until = uv_hrtime() + 600 * UINT64_C(1000000);
+  RIG_UNTIL(&rig, uv_hrtime() > until);
+  peer_shut(&rig.peers[0]);
+  read_end(&rig, 1);
+  CHECK(rig.peers[1].eof);
+  carry(&rig, 1, 10);
+  peer_shut(&rig.peers[1]);
+  read_end(&rig, 0);
+  CHECK(rig.peers[0].eof);
+  RIG_UNTIL(&rig, rig_ended(&rig));
+  CHECK_INT(0, rig.reason);
+  rig_close(&rig);
+}
+
 TEST(idle_is_reset) {
   struct pair_limits limits = {.idle_ms = 50};
   struct rig rig;
@@ -373,6 +421,25 @@ TEST(idle_is_reset) {
   open_rig(&rig, false, &limits, 0);
   carry(&rig, 0, 10);
   RIG_UNTIL(&rig, rig_ended(&rig));
+  CHECK_INT(UV_ETIMEDOUT, rig.reason);
+  rig_close(&rig);
+}
+
+/* A policy that shares a rate among all sets it again and again. */
+TEST(a_rate_is_no_sign_of_life) {
+  struct pair_limits limits = {.idle_ms = 200};
+  uint64_t until = uv_hrtime() + UINT64_C(5000000000);
+  struct rig rig;
+
+  open_rig(&rig, false, &limits, 0);
+  carry(&rig, 0, 10);
+  while (rig.pair != NULL && uv_hrtime() < until) {
+    limits.rate_in = limits.rate_in == 1000000 ? 2000000 : 1000000;
+    relay__crew_limit(rig.pair, &limits);
+    rig_turn(&rig);
+  }
+  RIG_UNTIL(&rig, rig_ended(&rig));
+  CHECK(uv_hrtime() < until);
   CHECK_INT(UV_ETIMEDOUT, rig.reason);
   rig_close(&rig);
 }
@@ -617,14 +684,17 @@ static void run_all(void) {
   RUN(bytes_before_a_reset_reach_a_slow_reader);
   RUN(reset_after_fin_is_a_reset);
   RUN(urgent_byte_is_delivered_in_line);
+  RUN(a_reset_behind_an_urgent_byte_is_told_once);
   RUN(urgent_byte_to_a_full_pair_does_not_spin);
   RUN(one_byte_segments_fill_no_trap);
   RUN(bulk_knows_the_segments_of_its_sink);
   RUN(half_closed_and_silent_is_reset);
+  RUN(half_closed_after_a_silence_has_its_time);
   RUN(idle_is_reset);
   RUN(silent_peers_are_asked_one_after_the_other);
   RUN(a_reader_that_stops_lives_on);
   RUN(a_rate_set_often_gives_nothing);
+  RUN(a_rate_is_no_sign_of_life);
   RUN(rate_limit_lets_its_rate_through);
   RUN(a_cut_after_both_fins_leaves_nobody_waiting);
   RUN(any_schedule_ends_exact);

@@ -154,11 +154,26 @@ TEST(refuses_what_no_line_can_hold) {
   wish.size = 1;
   CHECK_INT(UV_EINVAL, relay_token_new(path, &wish, made, sizeof made, error,
                                        sizeof error));
+  wish.size = sizeof(wish) + 1;
+  CHECK_INT(UV_EINVAL, relay_token_new(path, &wish, made, sizeof made, error,
+                                       sizeof error));
   CHECK_INT(0, count_files());
   CHECK_INT(0, NEW(.id = "a"));
   snprintf(before, sizeof before, "%s", read_file());
   CHECK_INT(UV_EEXIST, NEW(.id = "a"));
   CHECK_STR(before, read_file());
+}
+
+/* A host that was built before tokens had notes. */
+TEST(takes_an_older_struct) {
+  relay_token wish = {offsetof(relay_token, note), .id = "old"};
+
+  unlink(path);
+  wish.note = "nobody may read this";
+  CHECK_INT(
+      0, relay_token_new(path, &wish, made, sizeof made, error, sizeof error));
+  CHECK(strstr(read_file(), "old key=") != NULL);
+  CHECK(strstr(read_file(), "note=") == NULL);
 }
 
 TEST(leaves_a_bad_file_alone) {
@@ -245,6 +260,7 @@ int main(void) {
   RUN(revokes_a_line);
   RUN(stops_where_told);
   RUN(refuses_what_no_line_can_hold);
+  RUN(takes_an_older_struct);
   RUN(leaves_a_bad_file_alone);
   RUN(keeps_mode_owner_and_links);
   RUN(waits_for_the_lock);

@@ -292,6 +292,36 @@ cases["shared ports"] = function(scene)
 end
 cases["listen to nothing"] = raises("relay.listen {}",
   "bad argument #1 to 'listen' (port must be 1 to 65535)")
+cases["zero bytes"] = function(scene)
+  local conn = scene.T.conn()
+  local w = scene.load([[return { visitor = function(conn)
+    print("a\0b", "\0") relay.log("info", "c\0d")
+    relay.log("info", "%s", "\0e")
+    conn:tag("bytes", "\22\3\1\0x")
+    print(pcall(conn.tag, conn, "a\0b", 1))
+    print(pcall(relay.resolve, "a\0b"))
+    print(pcall(function() relay.cidr {}:has("10.0.0.1\0") end)) end }]])
+  w.call("visitor", conn, {})
+  local told = scene.told(w)
+  lu.assertEquals({ told[1], told[2], told[3] },
+    { "info a\\0b \\0", "info c\\0d", "info \\0e" })
+  lu.assertEquals(conn.tags, { bytes = "\22\3\1\\0x" })
+  for i = 4, 6 do
+    lu.assertStrContains(told[i], "it holds a zero byte")
+  end
+end
+
+cases["listen to a part of a port"] = raises("relay.listen { port = 443.5 }",
+  "bad argument #1 to 'listen' (port must be 1 to 65535)")
+cases["listen on a name"] = raises(
+  "relay.listen { port = 443, host = 'relay.example' }",
+  "bad argument #1 to 'listen' (host must be a literal address)")
+cases["listen on a table"] = raises("relay.listen { port = 443, host = {} }",
+  "bad argument #1 to 'listen' (host must be a literal address)")
+cases["log what does not fit its format"] = raises("relay.log('info', '%d', {})",
+  "bad argument #2 to 'string.format' (number expected, got table)")
+cases["log by a format that is none"] = raises("relay.log('info', '%z', 1)",
+  "invalid conversion '%z' to 'format'")
 cases["listen with an unknown key"] = raises("relay.listen { prot = 5 }",
   "relay.listen: unknown key 'prot' (did you mean 'port'?)")
 

@@ -81,6 +81,13 @@ cases["cidr"] = holds([[
   assert(relay.cidr { "1.2.3.4/-0" }:has("9.9.9.9"))
   assert(not relay.cidr {}:has("1.2.3.4"))]])
 
+cases["cidr of what is no list"] = holds([[
+  for _, bad in ipairs { { office = "10.0.0.0/8" }, { [2] = "10.0.0.0/8" },
+      { "10.0.0.0/8", n = 1 } } do
+    local ok, why = pcall(relay.cidr, bad)
+    assert(not ok and why:find("its table must be a list", 1, true), why)
+  end]])
+
 cases["cidr of what is none"] = holds([[
   for _, bad in ipairs { "", "x", "10.0.0.0/33", "10.0.0.0/", "1.2.3",
       "::/129", "10.0.0.0/-1", "10.0.0.0/8x", "10.0.0.0/ 8", "10.0.0.0/+8",

@@ -52,9 +52,11 @@ local REFUSED = {
     "policy.lua:1: no luck",
   ["return { start = function() relay.stats() end }"] =
     "policy.lua:1: there is no relay yet, or no more",
-  ["return { start = function() relay.sleep(60) end }"] = "it waited too long",
+  ["return { start = function() relay.sleep(60) end }"] =
+    "policy.lua: start: it waited too long",
   ["return { start = function() coroutine.yield() end }"] =
-    "a hook cannot yield",
+    "policy.lua:1: a hook cannot yield",
+  ["return { start = function() error() end }"] = "policy.lua: start: nil",
   ["return { start = function() relay.listen { port = 9 } end }"] =
     "policy.lua: relay.listen: port 9: address already in use",
 }
@@ -246,6 +248,32 @@ cases["a reload that the policy asks for"] = function(scene)
   w.advance(0.01)
   lu.assertEquals(scene.told(w), { "info true", "info policy reloaded",
     "info reload" })
+end
+
+cases["a reload within a reload"] = function(scene)
+  local w = scene.load([[return {
+    start = function(prev) if prev then print("start", relay.reload()) end end,
+    save = function() print("save", relay.reload()) return {} end,
+    stop = function(why)
+      if why == "reload" then print("stop", relay.reload()) end end }]])
+  lu.assertTrue(w.reload())
+  local no = " nil a reload is under way"
+  lu.assertEquals(scene.told(w), { "info save" .. no, "info start" .. no,
+    "info policy reloaded", "info stop" .. no })
+end
+
+cases["one port on two hosts"] = function(scene)
+  local w = scene.load([[return { start = function()
+    relay.listen { port = 1, host = "127.0.0.1" }
+    print(relay.listen { port = 1, host = "127.0.0.1" },
+      relay.listen { port = 1 }) end }]])
+  lu.assertEquals(scene.told(w), { "info true nil address already in use" })
+  scene.write([[return { start = function()
+    relay.listen { port = 1, host = "127.0.0.2" } end }]])
+  local ok, why = w.reload()
+  lu.assertNil(ok)
+  lu.assertEquals(scene.clean(why),
+    "policy.lua: relay.listen: port 1: address already in use")
 end
 
 cases["what comes during a reload waits for its end"] = function(scene)

@@ -160,7 +160,8 @@ local WAIT = [[return { visitor = function()
   print(coroutine.wrap(function()
     return relay.wait(function(wake) relay.spawn(wake, "inner") end) end)())
   relay.sleep(0.2)
-  print(pcall(relay.wait, function() error("in it", 0) end))
+  print(pcall(relay.wait, function(wake) late = wake error("in it", 0) end))
+  print(late("x"))
   relay.wait(print, 0) end }]]
 
 cases["wait"] = function(scene)
@@ -170,13 +171,14 @@ cases["wait"] = function(scene)
   if #w.logs == 0 then
     return
   end
-  lu.assertEquals(scene.clean(verdict.error), "policy.lua:15: bad argument " ..
+  lu.assertEquals(scene.clean(verdict.error), "policy.lua:16: bad argument " ..
     "#2 to 'wait' (it cannot be 0)")
   local told = scene.told(w)
   table.remove(told)
   lu.assertEquals(told, { "info now 2", "info 0", "info true false",
     "info 1 nil 3", "info nil timeout", "info false", "info soon",
-    "info slept", "info inner", "info false in it" })
+    "info slept", "info inner", "info false in it",
+    "info false" })
 end
 
 -- ---- coroutines of the policy -----------------------------------------------

@@ -5,6 +5,7 @@
 
 local lu = require("luaunit")
 local h = require("harness")
+local policy = require("policy")
 local scene = require("scene")
 local typed = require("typed")
 local sys = h.sys
@@ -45,6 +46,23 @@ function T.test_agents()
     local agent = typed.agent(relay, { either = true })
     return agent.ok ~= nil
   end)
+end
+
+-- Those who are asked about at the same time count as well.
+function T.test_addresses_of_one_owner_while_a_hook_waits()
+  local relay = policy.relay("return { allocate = function() " ..
+    "relay.sleep(0.2) end }", { "--max-leases-per-owner", 2 })
+  local sockets, counts = {}, {}
+  for i = 1, 6 do
+    sockets[i] = h.connect(relay)
+    sockets[i]:send("RELAY/1 LISTEN\n")
+  end
+  for _, socket in ipairs(sockets) do
+    local answer = typed.parse(socket:recv_line())
+    local what = answer.code or answer.verb
+    counts[what] = (counts[what] or 0) + 1
+  end
+  lu.assertEquals(counts, { OK = 2, quota = 4 })
 end
 
 -- Without tokens an owner is whoever comes from one address.
@@ -172,8 +190,15 @@ function T.test_visitors_of_one_agent()
     visitors[i]:send("x")
     lu.assertEquals(visitors[i]:recv_exact(1), "x")
   end
-  typed.turned_away(agent.port)
-  agent:wait_log("warn visitor rejected id=%x+ reason=busy")
+  local began = sys.now()
+  for _ = 1, 30 do
+    typed.turned_away(agent.port)
+  end
+  agent:wait_log('warn visitor rejected id=%x+ reason="as many are served ' ..
+    'as may be"')
+  -- Not one for each, but one a second.
+  local _, told = agent:log():gsub("visitor rejected", "")
+  lu.assertTrue(told <= sys.now() - began + 2, agent:log())
   visitors[1]:close()
   await_room(agent)
 end

@@ -389,14 +389,17 @@ function T.test_what_is_allowed_is_what_there_is()
     assert(os.rename(d .. "/out/a", d .. "/out/b"))
     print("beside", select(2, io.open(d .. "/c", "w")))
     print("connect", relay.tcp():connect("127.0.0.1", 9))
-    print("resolve", relay.resolve("nosuchhost.invalid"))]]):format(directory),
-    { "--allow", allow })
+    print("resolve", relay.resolve("nosuchhost.invalid"))
+    print("by name", relay.tcp():connect("nosuchhost.invalid", 9))
+    print("toip", require("socket.core").dns.toip("nosuchhost.invalid"))]])
+    :format(directory), { "--allow", allow })
   lu.assertStrContains(log, "info in inside\n")
   lu.assertStrMatches(log, ".*info write in [^\n]*: Permission denied .*")
   lu.assertStrMatches(log, ".*info beside [^\n]*: Permission denied .*")
-  lu.assertStrContains(log,
-    "info connect nil this process has given up connections out\n")
-  lu.assertStrMatches(log, ".*info resolve nil [^\n]+\n.*")
+  for _, what in ipairs { "connect", "resolve", "by name", "toip" } do
+    lu.assertStrContains(log, "info " .. what ..
+      " nil this process has given up connections out\n")
+  end
   lu.assertEquals(h.read_file(directory .. "/out/b"), "x")
 end
 

@@ -30,6 +30,22 @@ local function count(text, pattern)
   return times
 end
 
+-- ---- below any use ----------------------------------------------------------
+
+-- So few that nobody could be served: no relay that ends at the first one who
+-- connects.
+function T.test_too_few_to_serve_anybody()
+  local words = "relay: too few descriptors: raise --max-fds, or the limit " ..
+    "of the system (ulimit -n)\n"
+  for _, case in ipairs({ { "--max-fds", 4 }, { nofile = 20 } }) do
+    local result = h.run({ h.program("relay"), 0, nofile = case.nofile,
+      table.unpack(case) })
+    lu.assertEquals({ result.status, result.stdout }, { 1, "" })
+    lu.assertStrContains(result.stderr, " error too few descriptors left=")
+    lu.assertStrContains(result.stderr, words)
+  end
+end
+
 -- ---- near the limit ---------------------------------------------------------
 
 -- Takes visitors that have their echo, checks and closes them; says how many.
@@ -94,6 +110,23 @@ function T.test_a_thousand_visitors_with_256_descriptors()
     sys.now() - began + 6, relay:log())
   lu.assertEquals(count(relay:log(), "turned away"), 0)
   h.echo(agent, 100000)
+end
+
+-- The soft limit is no bound: an agent raises it.
+function T.test_an_agent_with_a_soft_limit_of_64()
+  local relay = h.start_relay()
+  local agent = h.start({ "sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh",
+    h.program("echoserver"), "localhost", relay.port, nofile = 512 })
+  local _, port = agent:wait_line("^established [^(]*%((.*), (%d+)%)$")
+  local visitors = {}
+  for i = 1, 60 do
+    visitors[i] = h.connect(tonumber(port))
+    echo_once(visitors[i], "hello")
+  end
+  for _, visitor in ipairs(visitors) do
+    echo_once(visitor, "and again")
+    visitor:close()
+  end
 end
 
 -- The agent is the one that is short: what it cannot serve it says so, and

@@ -33,6 +33,7 @@ function T.test_session_echoes_and_ends()
     input = "hello" }), "hello")
   lu.assertStrMatches(session:text(),
     ".*established relay address: %(localhost, " .. port .. "%).*")
+  lu.assertNotStrContains(session:log(), "grep:")
   -- As a terminal does it: to the whole group.
   sys.kill(-session:pid(), "INT")
   lu.assertEquals({ session:wait() }, { "exit", 0 })

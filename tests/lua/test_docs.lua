@@ -115,7 +115,7 @@ end
 drivers.relay = function()
   local port = real.free_port()
   local relay = start("relay", { ["8080"] = port }, 0)
-  relay:wait_line("^agents connect to .*:" .. port .. "$")
+  relay:wait_line("^agents connect to .*, port " .. port .. "$")
   h.echo(h.start_echoserver(port), 100000)
   relay:wait_log("visitor closed")
   relay:stop("INT")

@@ -88,6 +88,26 @@ drivers["per-address.lua"] = function()
   early:close()
 end
 
+-- Also where a script was in force before that did not count.
+for _, name in ipairs { "readme.lua", "decides.lua", "remembers.lua",
+  "per-address.lua" } do
+  T["test_" .. name:gsub("%W", "_") .. "_after_another_script"] = function()
+    local relay, agent = policy.scene("return {}")
+    local live = stay(agent)
+    h.write_file(relay.script, pages.fence("policy", name).text)
+    for i = 1, 2 do
+      relay:kill("HUP")
+      h.wait_until("it is reloaded", function()
+        return policy.count(relay, "policy reloaded") == i
+      end)
+    end
+    live:close()
+    relay:wait_log("visitor closed")
+    pages.assert_served(agent)
+    lu.assertNotStrContains(relay:log(), "policy hook failed")
+  end
+end
+
 drivers["per-minute.lua"] = function()
   local _, agent = pages.scene("per-minute.lua")
   for _ = 1, 30 do
@@ -99,7 +119,7 @@ end
 
 drivers["deny-list.lua"] = function()
   local list = h.tmpdir() .. "/denied"
-  h.write_file(list, "# enemies\n192.0.2.0/24\n127.0.0.9\n")
+  h.write_file(list, "# enemies\n192.0.2.0/24\n::ffff:127.0.0.9 # here\n")
   local relay, agent = pages.scene("deny-list.lua",
     { ["/etc/relay/denied"] = list })
   pages.assert_served(agent)
@@ -155,6 +175,19 @@ drivers["quota.lua"] = function()
   end)
   assert_denied(agent)
   relay:wait_log("the quota of the day is used up")
+end
+
+-- Who is there during a reload is counted as well.
+function T.test_quota_of_a_reload()
+  local relay, agent = pages.scene("quota.lua")
+  local live = stay(agent)
+  live:send(("x"):rep(600))
+  lu.assertEquals(#live:recv_exact(600), 600)
+  relay:kill("HUP")
+  relay:wait_log("policy reloaded")
+  live:close()
+  relay:wait_log("visitor closed")
+  assert_denied(agent)
 end
 
 drivers["maintenance.lua"] = function()

@@ -70,6 +70,23 @@ drivers["http-host.lua"] = function()
   })
 end
 
+-- A reload comes before its first bytes do.
+function T.test_http_host_of_a_reload()
+  local port = real.free_port()
+  local relay = pages.relay("http-host.lua", { ["80"] = port })
+  local service = sys.listen()
+  h.start_expose(relay, service, { "--name", "a.example" })
+  local visitor = h.connect(port)
+  visitor:send("GET ")
+  relay:kill("HUP")
+  relay:wait_log("policy reloaded")
+  visitor:send("/ HTTP/1.1\r\nHost: a.example\r\n\r\n")
+  local served = assert(service:accept(h.seconds(10)))
+  served:close()
+  visitor:close()
+  lu.assertNotStrContains(relay:log(), "policy hook failed")
+end
+
 drivers["magic.lua"] = function()
   local port = real.free_port()
   local relay = pages.relay("magic.lua", { ["443"] = port })

@@ -6,6 +6,7 @@
 local lu = require("luaunit")
 local cjson = require("cjson")
 local h = require("harness")
+local scene = require("scene")
 local typed = require("typed")
 local sys = h.sys
 
@@ -89,6 +90,37 @@ function T.test_silence_is_cut_too()
   lu.assertStrContains(answer, "ERR code=handshake final=no retry=1 " ..
     "reason=handshake%20not%20completed%20in%20time")
   relay:wait_log('connection refused [^\n]*reason="it said nothing in time"')
+end
+
+-- What its agent reads on a data connection is the visitor's, and an end would
+-- be its end: one that is late is reset, and reads nothing.
+function T.test_a_late_data_connection_is_reset()
+  local relay = h.start_relay({ "--handshake", "200ms" })
+  for _, begin in ipairs({ "RELAY/1 A", "RELAY/1 ACCEPT session=0",
+                           "RELAY/1 WAIT" }) do
+    local socket = h.connect(relay)
+    socket:send(begin)
+    lu.assertEquals({ socket:recv_all() }, { "", "reset" }, begin)
+  end
+  relay:wait_log('connection refused [^\n]*reason="an unfinished line"')
+end
+
+-- Where it is the relay that stood still, what came meanwhile is in time.
+function T.test_a_relay_that_stood_still_looks_once_more()
+  local relay = h.start_relay({ "--handshake", "300ms" })
+  local agent = typed.agent(relay)
+  local visitor, message = agent:visitor()
+  local sockets = scene.sockets(relay)
+  local data, other = h.connect(relay), h.connect(relay)
+  scene.wait_sockets(relay, sockets + 2)
+  relay:kill("STOP")
+  data:send(("RELAY/1 ACCEPT session=%s id=%s\nhello"):format(agent.session,
+    message.id))
+  other:send("RELAY/1 LISTEN\n")
+  sys.sleep(0.5)
+  relay:kill("CONT")
+  lu.assertEquals(visitor:recv_exact(5), "hello")
+  lu.assertStrContains(other:recv_line(), "OK ")
 end
 
 -- More than may be unproven at a time wait in the backlog, and have their turn.

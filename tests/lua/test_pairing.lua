@@ -103,7 +103,7 @@ function T.test_a_visitor_that_resets_before_pairing()
   local late = agent:accept(message.id)
   assert_reset(late)
   lu.assertEquals(agent:expect("GONE").id, message.id)
-  relay:wait_log('data connection refused [^\n]*reason="no such visitor"')
+  relay:wait_log('info connection refused [^\n]*reason="no such visitor"')
   scene.wait_sockets(relay, fds)
 end
 

@@ -196,6 +196,35 @@ end
 
 -- ---- what is logged ---------------------------------------------------------
 
+-- Each of these is refused for something else than a line that is none.
+function T.test_no_refusal_fills_the_log()
+  local relay = open_relay("--penalty", 0, "--max-agents", 1)
+  local agent = typed.agent(relay)
+  local spent = ("RELAY/1 ACCEPT session=%s id=%s\n"):format(agent.session,
+    ("0"):rep(32))
+  for bytes, code in pairs({ ["RELAY/1 LISTEN\n"] = "busy",
+      ["RELAY/1 LISTEN port=x\n"] = "", [spent] = "" }) do
+    for i = 1, 50 do
+      local answer = say(relay, bytes, "127.0.2." .. i)
+      lu.assertStrContains(answer, code)
+    end
+  end
+  relay:wait_log("agent refused")
+  relay:wait_log('info connections? refused [^\n]*reason="no such visitor"')
+  local _, lines = relay:log():gsub("refused", "")
+  lu.assertTrue(lines < 50, relay:log())
+end
+
+-- And a number that is none is a fault, as any such line.
+function T.test_a_listen_that_is_none_is_a_fault()
+  local relay = open_relay("--penalty", "10ms", "--max-agents", 1)
+  local agent = typed.agent(relay)
+  agent:bye()
+  h.wait_until("there is no answer", function()
+    return say(relay, "RELAY/1 LISTEN pool=many\n") == ""
+  end)
+end
+
 function T.test_the_log_names_kinds_and_counts()
   local relay = open_relay("--penalty", 0)
   local sent = { ["GET / HTTP/1.0\r\n\r\n"] = "an HTTP request",

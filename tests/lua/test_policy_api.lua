@@ -7,9 +7,10 @@ local lu = require("luaunit")
 local h = require("harness")
 local policy = require("policy")
 local real = require("real")
+local typed = require("typed")
 local sys = h.sys
 
-local T = { limit = 60 }
+local T = { limit = 60, tearDown = typed.close_all }
 
 -- Runs the body in `start`, which must come to its end.
 local function run(body)
@@ -374,6 +375,22 @@ function T.test_shared_port_and_routing()
   visitor:close()
   one:close()
   two:close()
+end
+
+-- To ask for a port that is declared is not enough, also where nobody has it.
+function T.test_a_shared_port_is_given()
+  local port = real.free_port()
+  local relay = policy.relay(([[return {
+    start = function() relay.listen { port = %d } end,
+    allocate = function(agent)
+      if agent.name == "web" then return %d end
+    end }]]):format(port, port))
+  local wish = { words = "name=thief port=" .. port, refused = true }
+  lu.assertEquals(typed.agent(relay, wish).err.code, "port-taken")
+  local agent = typed.agent(relay, { words = "name=web" })
+  lu.assertEquals(agent.ok.port, tostring(port))
+  lu.assertEquals(typed.agent(relay, wish).err.code, "port-taken")
+  lu.assertNotEquals(typed.agent(relay).ok.port, tostring(port))
 end
 
 function T.test_listen_on_a_taken_port()

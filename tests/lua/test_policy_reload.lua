@@ -134,6 +134,38 @@ function T.test_a_verdict_under_way_is_of_the_old_one()
   relay:wait_log("visitor closed [^\n]*by=old")
 end
 
+-- Whom the old one denies after the swap has no end that the new one is told of,
+-- which may have met them all the same.
+function T.test_whom_the_old_one_denies_is_forgotten()
+  local relay, agent = policy.scene([[return { visitor = function(conn)
+    print("asked") relay.sleep(conn.addr == "127.0.0.66" and 60 or 0.5)
+    return false end }]], { "--hook-visitor", "60s" })
+  local denied = h.connect(agent)
+  local leaves = h.connect(agent, { from = "127.0.0.66" })
+  h.wait_until("both are asked", function()
+    return policy.count(relay, "info asked") == 2
+  end)
+  policy.reload(relay, [[
+    local met = setmetatable({}, { __mode = "k" })
+    return {
+      start = function()
+        for _, conn in ipairs(relay.conns()) do met[conn] = true end
+      end,
+      tick = function()
+        local count = 0
+        collectgarbage()
+        for _ in pairs(met) do count = count + 1 end
+        print("remembered:", count)
+        return 0.05
+      end }]])
+  relay:wait_log("remembered: [12]")
+  lu.assertEquals(select(2, denied:recv_all()), "reset")
+  relay:wait_log("remembered: 1")
+  leaves:reset()
+  relay:wait_log("remembered: 0")
+  denied:close()
+end
+
 function T.test_kv_and_listeners_are_adopted()
   local port = real.free_port()
   local script = ([[return {

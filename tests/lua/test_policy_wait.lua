@@ -98,6 +98,60 @@ function T.test_a_hook_that_was_ended_is_not_woken()
   lu.assertEquals(policy.count(relay, "went on " .. id), 0)
 end
 
+-- The loop's clock stands while a script computes; times count from when they
+-- are asked for.
+function T.test_a_wait_after_long_work_is_no_shorter()
+  local path = policy.write([[
+    local function work(seconds)
+      local began = relay.now()
+      while relay.now() - began < seconds do end
+    end
+    work(0.6)
+    relay.kv.set("key", "kept", 0.5)
+    return { start = function()
+      local before = relay.now()
+      relay.every(0.5, function() print("every:", relay.now() - before >= 0.5) end)
+      relay.sleep(0.3)
+      print("slept:", relay.now() - before >= 0.3)
+      print("key:", relay.kv.get("key"))
+      relay.sleep(0.4)
+    end }]])
+  local said = h.run({ h.program("relay"), "0", "--check", "--script",
+    path }).stderr
+  for _, text in ipairs { "slept: true", "key: kept", "every: true" } do
+    lu.assertStrContains(said, "info " .. text .. "\n")
+  end
+end
+
+-- Such a module would take a wait for a yield of the coroutine's own, and go on
+-- with it before it is over.
+function T.test_not_where_a_c_module_resumes()
+  local said = policy.run([[
+    local foreign = require "foreign"
+    print("sleeps:", foreign.resume(coroutine.create(relay.sleep), 0.01))
+    print("yields:", foreign.resume(coroutine.create(coroutine.yield), 5))
+    print("within:", foreign.resume(coroutine.create(function()
+      return coroutine.wrap(pcall)(relay.sleep, 0.01)
+    end)))
+    print("socket:", foreign.resume(coroutine.create(function()
+      return pcall(relay.tcp().connect, relay.tcp(), "127.0.0.1", 1)
+    end)))
+    relay.sleep(0.05)
+    print("waits:", coroutine.wrap(function()
+      print("beside:", foreign.resume(coroutine.create(print)))
+      relay.sleep(0.01)
+      return "still"
+    end)())]], { env = { LUA_CPATH = os.getenv("RELAY_TEST_BUILD") ..
+      "/tests/?.so;;" } })
+  local refused = " cannot wait in a coroutine that a C module resumes"
+  for _, text in ipairs { "sleeps: false relay.sleep" .. refused,
+    "yields: true 5", "within: true false relay.sleep cannot wait here",
+    "socket: true false tcp:connect" .. refused, "beside: true",
+    "waits: still" } do
+    lu.assertStrContains(said, "info " .. text .. "\n")
+  end
+end
+
 function T.test_neither_in_log_nor_at_load()
   local relay = policy.relay([[
     print(pcall(relay.wait, function() end))

@@ -24,6 +24,26 @@ local function assert_ends(result, status, stderr, stdout)
     { status, stderr, stdout or "" })
 end
 
+-- ---- standard streams ------------------------------------------------------
+
+-- Those that are closed are nobody's: no socket takes their place, to be sent
+-- the log's lines.
+function T.test_closed_standard_streams()
+  local function start(...)
+    return h.start({ "sh", "-c", 'exec "$@" <&- 2>&-', "sh", ... })
+  end
+  local relay = start(h.program("relay"), 0, "--log-level", "debug")
+  local _, port = relay:wait_line("^listening on (.*):(%d+)$")
+  local agent = start(h.program("echoserver"), "localhost", port,
+    "--log-level", "debug")
+  _, port = agent:wait_line("^established relay address: %((.*), (%d+)%)$")
+  h.echo(tonumber(port), 100000)
+  for _, process in ipairs({ agent, relay }) do
+    process:kill("TERM")
+    lu.assertEquals({ process:wait() }, { "exit", 0 })
+  end
+end
+
 -- ---- questions and wrong usage ----------------------------------------------
 
 function T.test_help()
@@ -44,12 +64,27 @@ function T.test_help()
   end
 end
 
+function T.test_help_says_what_counts()
+  local function says(program, text)
+    lu.assertStrContains(run(program, "--help").stdout, text)
+  end
+  says("relay", "\n'relay token' makes, lists and revokes tokens")
+  says("relay", "most that the script may hold (default: 64M)\n")
+  says("relay", "an address is kept for a lost agent (default: 1m)\n")
+  says("expose", "tells this address from others of one owner " ..
+    "(default: TARGET)\n")
+  says("echoserver", "tells this address from others of one owner " ..
+    "(default: echo)\n")
+end
+
 function T.test_version()
   for _, name in ipairs({ "relay", "echoserver", "expose" }) do
     local result = run(name, "--version")
     lu.assertEquals({ result.status, result.stderr }, { 0, "" })
     lu.assertStrMatches(result.stdout, name .. " %d+%.%d+%.%d+\n")
   end
+  lu.assertStrMatches(run("relay", "token", "--version").stdout,
+    "relay token %d+%.%d+%.%d+\n")
 end
 
 -- What is typed, and what is wrong with it.
@@ -73,11 +108,16 @@ local wrong = {
     "--listen: 'example.org' is not an address" },
   { "relay 0 --listen=", "--listen: it is empty" },
   { "relay 0 --dial here", "--dial: 'here' is not HOST:PORT" },
+  { "relay 0 --dial ::1:80", "--dial: '::1:80' is not HOST:PORT" },
+  { "relay 0 --dial here:0", "--dial: 'here:0' is not HOST:PORT" },
+  { "relay 0 --advertise caf\u{e9}", "--advertise: 'caf\u{e9}' is not a host" },
   { "relay 0 --handshake soon",
     "--handshake: 'soon' is not a time (200ms, 5s, 2m, 1h)" },
   { "relay 0 --handshake 0", "--handshake: it cannot be 0" },
   { "relay 0 --heartbeat 0", "--heartbeat: it cannot be 0" },
   { "relay 0 --heartbeat 14s", "--heartbeat: it must be less than --dead" },
+  { "relay --check", "--check needs --script" },
+  { "relay 0 --check", "--check needs --script" },
   { "relay 0 --keepalive 0", "--keepalive: '0' is not a number (1-32767)" },
   { "relay 0 --rcvbuf 9x", "--rcvbuf: '9x' is not a size (65536, 64K, 1M)" },
   { "relay 0 --max-agents 0",
@@ -223,7 +263,7 @@ end
 function T.test_established()
   local relay = h.start_relay()
   for dialed, shown in pairs({ localhost = "localhost", ["::1"] = "::1",
-      ["127.0.0.1"] = "127.0.0.1" }) do
+      ["[::1]"] = "::1", ["127.0.0.1"] = "127.0.0.1" }) do
     local agent = h.start_echoserver(relay, { relay_host = dialed })
     lu.assertEquals(agent.host, shown)
     h.echo(agent, 1000)
@@ -354,6 +394,25 @@ function T.test_replaced_by_another()
     "refused: replaced by a newer connection\n"):format(listener:port()))
 end
 
+-- Control is there, and data is not: who looks at the agent's log is told.
+function T.test_where_data_connections_go()
+  local listener = sys.listen()
+  local port = listener:port()
+  listener:close()
+  local relay = h.start_relay({ "--dial", "localhost:" .. port })
+  local agent = h.start_echoserver(relay)
+  typed.turned_away(agent.port)
+  agent:wait_log(("warn data connection not made to=[^ ]+:%d " ..
+    'reason="connection refused"\n'):format(port))
+  local _, times = agent:log():gsub("warn ", "")
+  lu.assertEquals(times, 1)
+  relay = h.start_relay({ "--dial", "no.such.host.invalid:80" })
+  agent = h.start_echoserver(relay, { wait = false, expect = 1, "--once" })
+  lu.assertEquals({ agent:wait() }, { "exit", 1 })
+  lu.assertStrContains(agent:log(), "relay lost: data connections go to " ..
+    "no.such.host.invalid: ")
+end
+
 -- ---- where expose leads -----------------------------------------------------
 
 local function serve(listener, agent)
@@ -376,6 +435,37 @@ function T.test_targets()
   serve(six, h.start_expose(relay, ("[::1]:%d"):format(six:port())))
   serve(six, h.start_expose(relay, six:port()))
   serve(unix, h.start_expose(relay, "unix:" .. path))
+end
+
+-- Which service it is, and why: the first of many who find it shut, and that it
+-- is there again.
+function T.test_a_service_that_is_not_there()
+  local relay = h.start_relay()
+  local listener = sys.listen({ host = "127.0.0.1" })
+  local port = listener:port()
+  listener:close()
+  local agent = h.start_expose(relay, port)
+  local function words(service, reason)
+    return ("warn service not reached service=%s reason=%s\n"):format(service,
+      reason)
+  end
+  for _ = 1, 3 do
+    typed.turned_away(agent.port)
+  end
+  agent:wait_log(words("127%.0%.0%.1:" .. port, '"connection refused"'))
+  local _, times = agent:log():gsub("not reached", "")
+  lu.assertEquals(times, 1)
+  listener = sys.listen({ host = "127.0.0.1", port = port })
+  serve(listener, agent)
+  lu.assertStrContains(agent:log(), "info service is reached again\n")
+  for target, service in pairs({ ["no.such.host.invalid:80"] =
+      "no%.such%.host%.invalid", ["unix:/no/service"] = "unix:/no/service",
+      ["unix:@no-service"] = "unix:@no%-service" }) do
+    agent = h.start_expose(relay, target)
+    typed.turned_away(agent.port)
+    agent:wait_log(words(service, '"[%l ]+"'))
+    agent:stop()
+  end
 end
 
 -- ---- logs -------------------------------------------------------------------

@@ -116,16 +116,21 @@ function T.test_one_relay_a_directory()
   local result = h.run({ h.program("relay"), "0", "--state", directory })
   lu.assertEquals({ result.status, result.stdout }, { 1, "" })
   lu.assertStrContains(result.stderr, "state cannot be kept file=" ..
-    directory .. ' reason="resource busy or locked"')
-  lu.assertStrContains(result.stderr, "\nrelay: " .. directory ..
-    ": the state directory cannot be used\n")
+    directory .. ' reason="another relay uses this directory"')
+  lu.assertStrContains(result.stderr, "\nrelay: --state: " .. directory ..
+    " cannot be used: another relay has it\n")
 end
 
 function T.test_no_directory()
   local file = h.write_file(h.tmpdir() .. "/file", "")
-  local result = h.run({ h.program("relay"), "0", "--state", file })
-  lu.assertEquals(result.status, 1)
-  lu.assertStrContains(result.stderr, 'reason="not a directory"')
+  for path, reason in pairs({ [file] = "not a directory",
+      [file .. "/none"] = "not a directory",
+      [file .. "-none/none"] = "no such file or directory" }) do
+    local result = h.run({ h.program("relay"), "0", "--state", path })
+    lu.assertEquals(result.status, 1)
+    lu.assertEquals(result.stderr, ("relay: --state: %s cannot be used: %s\n")
+      :format(path, reason))
+  end
 end
 
 -- Several agents behind a port that policy declares, and it at once again.

@@ -453,6 +453,20 @@ function T.test_a_stolen_id_is_worth_nothing()
   second:close()
 end
 
+-- Its key is proven and its line does not come: no byte that the agent would
+-- take for the visitor's, and no end.
+function T.test_a_late_data_connection_is_reset()
+  local relay, alice = two_agents({ "--handshake", "500ms" })
+  local visitor = h.connect(alice)
+  local data = alice:data("v/" .. alice:hear().id):prove()
+  data.process:wait()
+  lu.assertNil(data.process:log():find("ERR", 1, true))
+  lu.assertNotNil(data.process:log():find("errno=104", 1, true),
+    data.process:log())
+  relay:wait_log('connection refused [^\n]*reason="it said nothing in time"')
+  visitor:close()
+end
+
 function T.test_an_id_is_good_once()
   local relay, alice = two_agents()
   local visitor = h.connect(alice)
@@ -460,7 +474,7 @@ function T.test_an_id_is_good_once()
   local data = alice:accept(id)
   expect_joined(visitor, data)
   local again = alice:accept(id)
-  relay:wait_log('data connection refused [^\n]*reason="no such visitor"')
+  relay:wait_log('info connection refused [^\n]*reason="no such visitor"')
   again.process:wait()
   expect_joined(visitor, data)
   visitor:close()

@@ -397,8 +397,9 @@ RELAY_API int relay_tag_conn(relay_t *r, uint64_t conn, const char *key,
    `peek` is called, and decides with them. UV_EALREADY when it is too late. */
 RELAY_API int relay_peek_conn(relay_t *r, uint64_t conn, uint64_t ms);
 /* Opens a public listener that belongs to no agent: `allocate` may give its
-   port to any number of them. host NULL: as the relay listens. Declaring it
-   again changes nothing. UV_EADDRINUSE when an agent holds the port. */
+   port to any number of them, which nobody gets by asking for it. host NULL: as
+   the relay listens. Declaring it again changes nothing. UV_EADDRINUSE when an
+   agent holds the port. */
 RELAY_API int relay_listen(relay_t *r, const char *host, unsigned port);
 /* Takes that back. The listener closes when no agent serves it any more. */
 RELAY_API int relay_unlisten(relay_t *r, unsigned port);

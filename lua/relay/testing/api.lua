@@ -66,7 +66,9 @@ function functions.log(policy, arguments)
     raise.check_string(arguments, 2, "relay.log")
     local ok
     ok, text = pcall(string.format, table.unpack(arguments, 2, arguments.n))
-    if not ok then
+    if not ok and (text:find("^bad argument ") or text:find("^invalid ")) then
+      raise.error("%s", text)
+    elseif not ok then
       error(text, 0)
     end
   elseif arguments.n < 2 then
@@ -74,7 +76,7 @@ function functions.log(policy, arguments)
   else
     text = tostring(arguments[2])
   end
-  policy.world:log(level, text)
+  policy.world:log(level, raise.printable(text))
 end
 
 -- ---- lists and numbers ------------------------------------------------------
@@ -109,6 +111,9 @@ local function read_listen(arguments)
     if key == "port" then
       port = math.tointeger(value)
     elseif key == "host" then
+      if not cidr.is_address(value) then
+        raise.argument(1, "relay.listen", "host must be a literal address")
+      end
       host = value
     else
       raise.unknown("relay.listen: unknown key", key, { "host", "port" })
@@ -123,8 +128,10 @@ end
 function functions.listen(policy, arguments)
   local listen = read_listen(arguments)
   for _, other in ipairs(policy.listens) do
-    if other.port == listen.port then
+    if other.port == listen.port and other.host == listen.host then
       return true
+    elseif other.port == listen.port then
+      return nil, boxes.text_of("EADDRINUSE")
     end
   end
   if #policy.listens == LISTENS_MAX then
@@ -143,7 +150,11 @@ function functions.listen(policy, arguments)
 end
 
 function functions.reload(policy)
-  policy.world.reload_wanted = true
+  local world = policy.world
+  if world.reloading then
+    return nil, "a reload is under way"
+  end
+  world.reload_wanted = true
   return true
 end
 

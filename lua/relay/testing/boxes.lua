@@ -156,18 +156,14 @@ local function limit(...)
   return result(core.limit(inside.handle, limits))
 end
 
-local function c_string(text)
-  return text:match("^%Z*")
-end
-
 local function tag(...)
   local arguments = table.pack(...)
   local inside = inside_of(arguments, "tag", "conn")
   check_open(inside)
-  local key = c_string(raise.check_string(arguments, 2, "tag"))
+  local key = raise.check_text(arguments, 2, "tag")
   local value = arguments[3]
   return result(core.tag(inside.handle, key,
-    value ~= nil and c_string(tostring(value)) or nil))
+    value ~= nil and raise.printable(tostring(value)) or nil))
 end
 
 local function peek(...)

@@ -92,6 +92,11 @@ local function read_network(text)
   return mask(bytes, offset + number), offset + number
 end
 
+-- Of this machine: it may name an interface.
+function cidr.is_address(text)
+  return type(text) == "string" and read_address((text:gsub("%%.*", ""))) ~= nil
+end
+
 -- ---- what a script calls ----------------------------------------------------
 
 -- Kept apart: what a policy holds has nothing but `has`.
@@ -103,7 +108,7 @@ local function has(...)
   if not lengths then
     raise.wrong_type(arguments, 1, "has", "relay.cidr")
   end
-  local text = raise.check_string(arguments, 2, "has")
+  local text = raise.check_text(arguments, 2, "has")
   local address = read_address(text)
   if not address then
     raise.error("'%s' is not an address", text)
@@ -121,6 +126,13 @@ local meta = { __index = { has = has }, __name = "relay.cidr",
 
 function cidr.make(...)
   local list = raise.check_type(table.pack(...), 1, "relay.cidr", "table")
+  local keys = 0
+  for _ in next, list do
+    keys = keys + 1
+  end
+  if keys ~= rawlen(list) then
+    raise.argument(1, "relay.cidr", "its table must be a list")
+  end
   local lengths, set = {}, setmetatable({}, meta)
   for i = 1, rawlen(list) do
     local text = rawget(list, i)

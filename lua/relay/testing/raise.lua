@@ -97,6 +97,20 @@ function raise.check_string(arguments, index, name)
   return value
 end
 
+-- One that C will read as a string.
+function raise.check_text(arguments, index, name)
+  local text = raise.check_string(arguments, index, name)
+  if text:find("\0", 1, true) then
+    raise.argument(index, name, "it holds a zero byte")
+  end
+  return text
+end
+
+-- What a text that may hold any byte is in a log.
+function raise.printable(text)
+  return (text:gsub("\0", "\\0"))
+end
+
 function raise.check_number(arguments, index, name)
   local number = tonumber(arguments[index])
   if number == nil then

@@ -18,10 +18,9 @@ local DRAIN_LOOK_MS = 50
 local function declares(policy, port)
   for _, listen in ipairs(policy and policy.listens or {}) do
     if listen.port == port then
-      return true
+      return listen
     end
   end
-  return false
 end
 
 local function close_listens(world, policy, count, other)
@@ -36,9 +35,11 @@ end
 -- Opens what the policy declares and `before` does not. nil, or why not.
 function reload.open_listens(world, policy, before)
   for i, listen in ipairs(policy.listens) do
-    local why
-    if not declares(before, listen.port) then
+    local old, why = declares(before, listen.port), nil
+    if not old then
       why = world.core:listen(listen.port, listen.host)
+    elseif old.host ~= listen.host then
+      why = "EADDRINUSE" -- by itself, on another host
     end
     if why then
       close_listens(world, policy, i - 1, before)

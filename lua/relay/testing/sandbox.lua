@@ -63,7 +63,7 @@ local function printer(policy)
     for i = 1, words.n do
       words[i] = tostring(words[i])
     end
-    policy.world:log("info", table.concat(words, " "))
+    policy.world:log("info", raise.printable(table.concat(words, " ")))
   end
 end
 

@@ -123,6 +123,18 @@ local function fail(task, text)
   task.on_end(task)
 end
 
+-- Where a hook yielded that was not to wait.
+local function blame_yield(co)
+  local level = 0
+  local at = debug.getinfo(co, level, "Sl")
+  while at and (at.currentline < 0 or raise.is_ours(at.source)) do
+    level = level + 1
+    at = debug.getinfo(co, level, "Sl")
+  end
+  return at and ("%s:%d: a hook cannot yield"):format(at.short_src,
+    at.currentline) or "a hook cannot yield"
+end
+
 -- Runs it, from its start or from its wait; `on_end` if it ended. The mark of
 -- the task says how: `verdict`, or `error`.
 function tasks.run(task)
@@ -138,6 +150,7 @@ function tasks.run(task)
   if waits and result == MARK and not task.doomed then
     return
   end
+  local blame = waits and blame_yield(task.co)
   if waits then
     begin(policy.world.budget_ms)
     coroutine.close(task.co)
@@ -145,7 +158,7 @@ function tasks.run(task)
   if task.doomed then
     task.verdict = { deny = true, reason = task.doomed }
   elseif waits then
-    return fail(task, "a hook cannot yield")
+    return fail(task, blame)
   elseif not ok then
     return fail(task, type(result) == "string" and result or
       "an error without text")
@@ -220,6 +233,9 @@ function tasks.wait(policy, ...)
     raise.argument(2, "relay.wait", "it cannot be 0")
   end
   local waker, wake = make_waker(wait_begin(policy, "relay.wait"))
+  local _ <close> = setmetatable({}, {
+    __close = function() waker.state = "over" end,
+  })
   run(wake)
   if waker.state ~= "woken" then
     local task = wait_begin(policy, "relay.wait")
@@ -231,17 +247,15 @@ function tasks.wait(policy, ...)
     end
   end
   if waker.state ~= "woken" then
-    waker.state = "over"
     return nil, "timeout"
   end
-  waker.state = "over"
   return table.unpack(waker.values, 1, waker.values.n)
 end
 
 -- `hosts` is the test's: a list of addresses, with `delay` in seconds if it
 -- takes time; or why there is none.
 function tasks.resolve(policy, ...)
-  local host = raise.check_string(table.pack(...), 1, "relay.resolve")
+  local host = raise.check_text(table.pack(...), 1, "relay.resolve")
   local task = wait_begin(policy, "relay.resolve")
   local found = policy.world.hosts[host]
   local is_list = type(found) == "table"

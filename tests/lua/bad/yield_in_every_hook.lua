@@ -2,7 +2,7 @@
 --
 -- No hook is.
 -- end: served
--- says: hook=open error="a hook cannot yield"
+-- says: yield_in_every_hook.lua:11: a hook cannot yield
 -- says: a hook cannot yield
 
 local relay = require "relay"
