@@ -67,8 +67,8 @@ end
 
 -- ---- one that is ------------------------------------------------------------
 
--- Seconds that these have waited for a CPU so far: no script's fault. 0 where the
--- kernel does not count them.
+-- Seconds that these have waited for a CPU so far: no script's fault. 0 where
+-- the kernel does not count them.
 local function queued(pids)
   local seconds = 0
   for _, pid in ipairs(pids) do
