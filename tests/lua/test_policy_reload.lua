@@ -134,8 +134,8 @@ function T.test_a_verdict_under_way_is_of_the_old_one()
   relay:wait_log("visitor closed [^\n]*by=old")
 end
 
--- Whom the old one denies after the swap has no end that the new one is told of,
--- which may have met them all the same.
+-- Whom the old one denies after the swap has no end that the new one is told
+-- of, which may have met them all the same.
 function T.test_whom_the_old_one_denies_is_forgotten()
   local relay, agent = policy.scene([[return { visitor = function(conn)
     print("asked") relay.sleep(conn.addr == "127.0.0.66" and 60 or 0.5)
