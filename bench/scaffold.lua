@@ -133,7 +133,7 @@ end
 
 -- Seconds of CPU of everything that runs, and of the kernel by itself.
 function scaffold.machine_cpu()
-  local user, nice, kernel, irq, softirq = read("/proc/stat"):match(
+  local user, nice, kernel, irq, softirq = machine.read("/proc/stat"):match(
     "^cpu +(%d+) (%d+) (%d+) %d+ %d+ (%d+) (%d+)")
   return (user + nice + kernel + irq + softirq) / TICKS
 end

@@ -319,8 +319,8 @@ cases["listen on a name"] = raises(
 cases["listen on a table"] = raises("relay.listen { port = 443, host = {} }",
   "bad argument #1 to 'listen' (host must be a literal address)")
 cases["log what does not fit its format"] = raises(
-  "relay.log('info', '%d', {})", "bad argument #2 to " ..
-  "'string.format' (number expected, got table)")
+  "relay.log('info', '%d', {})",
+  "bad argument #2 to 'string.format' (number expected, got table)")
 cases["log by a format that is none"] = raises("relay.log('info', '%z', 1)",
   "invalid conversion '%z' to 'format'")
 cases["listen with an unknown key"] = raises("relay.listen { prot = 5 }",

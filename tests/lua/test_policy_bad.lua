@@ -67,8 +67,23 @@ end
 
 -- ---- one that is ------------------------------------------------------------
 
+-- Seconds that these have waited for a CPU so far: no script's fault. 0 where
+-- the kernel does not count them.
+local function queued(pids)
+  local seconds = 0
+  for _, pid in ipairs(pids) do
+    local file = io.open(("/proc/%s/schedstat"):format(pid))
+    if file then
+      seconds = seconds + tonumber(file:read("a"):match("^%d+ (%d+)")) / 1e9
+      file:close()
+    end
+  end
+  return seconds
+end
+
 -- The bad visitor's fate, and how long somebody else was held up meanwhile.
-local function suffer(agent, live)
+local function suffer(relay, agent, live)
+  local pids = { relay:pid(), agent:pid(), "self" }
   local visitor = sys.connect("127.0.0.1", agent.port, { from = MANNERLESS })
   local worst = 0
   if not visitor then
@@ -77,10 +92,10 @@ local function suffer(agent, live)
   visitor:send("hello")
   visitor:shutdown()
   repeat
-    local began = sys.now()
+    local began = sys.now() - queued(pids)
     live:send("x")
     lu.assertEquals(live:recv_exact(1), "x")
-    worst = math.max(worst, sys.now() - began)
+    worst = math.max(worst, sys.now() - queued(pids) - began)
   until visitor:wait("r", 0)
   local text, why = visitor:recv_all()
   visitor:close()
@@ -98,8 +113,8 @@ local function patience(case)
   return h.seconds(0.5 + 2 * budget)
 end
 
-local function try_once(case, agent, live)
-  local fate, worst = suffer(agent, live)
+local function try_once(case, relay, agent, live)
+  local fate, worst = suffer(relay, agent, live)
   lu.assertEquals(fate, case["end"] == "served" and "served" or "reset")
   lu.assertTrue(worst < patience(case), worst)
 end
@@ -140,11 +155,11 @@ local function try_running(case)
   live:send("x")
   lu.assertEquals(live:recv_exact(1), "x")
   for _ = 1, BEFORE do
-    try_once(case, agent, live)
+    try_once(case, relay, agent, live)
   end
   local before = relay:usage().rss
   for _ = 1, math.max(AFTER, tonumber(case.tries or 0)) do
-    try_once(case, agent, live)
+    try_once(case, relay, agent, live)
   end
   local leaked = relay:usage().rss - before
   lu.assertTrue(h.sanitized or leaked < LEAK, leaked)
