@@ -94,7 +94,7 @@ for test in tests/c/test_*.c; do
   test=${test##*/test_}
   test=${test%.c}
   if matches "c/$test" "$@"; then
-    unit "c/$test" $((120 * slow)) "$build/tests/c/test_$test"
+    unit "c/$test" $((300 * slow)) "$build/tests/c/test_$test"
   fi
 done
 
