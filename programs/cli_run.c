@@ -10,8 +10,9 @@
 
 #include "cli.h"
 
-/* Closing is a matter of milliseconds, but for what cannot be stopped. */
-#define PATIENCE_MS 2000
+/* Closing is a matter of milliseconds, and of the two seconds that a script may
+   wait in `stop`; but for what cannot be stopped. */
+#define PATIENCE_MS 3000
 #define LINE_MAX_BYTES 4096
 
 static const int watched[] = {SIGINT, SIGTERM, SIGHUP};
