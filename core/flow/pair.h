@@ -90,7 +90,7 @@ uint64_t relay__pair_bytes_out(const struct pair *pair);
 
 /* When it is too long by the limits, on the loop's clock; UINT64_MAX: never. */
 uint64_t relay__pair_silence_due(const struct pair *pair);
-/* Bytes were moved. */
+/* Bytes, or an end, were passed on. */
 void relay__pair_note_moved(struct pair *pair);
 /* Whether a peer that bytes are on their way to is gone. Looks if it is time
    to, and sets deaf_ms to when to look next. */
