@@ -51,7 +51,7 @@ static void fill_table(struct agent_cli *self) {
       {"once", NULL, CLI_FLAG, &self->once,
        "end at the first loss instead of reconnecting", NULL, 0, 0, NULL},
       {"mode", "MODE", CLI_CHOICE, &self->mode, "how bytes move", NULL, 0, 0,
-       "splice|copy"},
+       "auto|splice|copy"},
       {"workers", "N", CLI_NUMBER, &options->workers,
        "threads that move visitors' bytes", "none", 0, 64, NULL},
       {"max-visitors", "N", CLI_NUMBER, &options->max_visitors,

@@ -17,7 +17,7 @@
 static void fill_defaults(relay_agent_options *options) {
   memset(options, 0, sizeof(*options));
   options->pool = 4;
-  options->mode = RELAY_MODE_SPLICE;
+  options->mode = RELAY_MODE_AUTO;
   options->connect_ms = 10 * 1000;
   options->heartbeat_ms = 5 * 1000;
   options->dead_ms = 14 * 1000;

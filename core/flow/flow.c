@@ -17,7 +17,8 @@
 /* Read at once where the room of the sink is not known. */
 #define STEP_BYTES (64 * 1024)
 /* A read shorter than this has probably emptied the source: poll will tell,
-   and one system call that finds nothing is saved. */
+   and one system call that finds nothing is saved. It is small, too: the next
+   is by copy. */
 #define SHORT_READ_BYTES (16 * 1024)
 /* Read by copy where an urgent byte stops splice; fits any empty pipe. */
 #define URGENT_READ_BYTES 4096
@@ -62,24 +63,36 @@ uint64_t relay__flow_wait_ms(const struct flow *flow) {
 
 /* ---- the source ------------------------------------------------------- */
 
+static void drop_hold(struct flow *flow) {
+  if (flow->hold != NULL)
+    relay__hold_return(flow->source->plane, flow->hold);
+  flow->hold = NULL;
+}
+
+/* A small read costs less by copy, which also tells an end or an urgent byte
+   at once; a large one by splice. The next is taken to be as the last was. */
+static bool wants_pipe(const struct flow *flow) {
+  enum relay_mode mode = flow->source->plane->mode;
+
+  return !flow->copying &&
+         (mode == RELAY_MODE_SPLICE || (mode == RELAY_MODE_AUTO && flow->wide));
+}
+
+/* An empty hold of the kind that is wanted, or a buffer. */
 static bool take_hold(struct flow *flow) {
   struct plane *plane = flow->source->plane;
+  bool pipe = wants_pipe(flow);
 
-  if (flow->hold != NULL)
+  if (flow->hold != NULL && (flow->hold->is_pipe || !pipe))
     return true;
-  if (plane->mode == RELAY_MODE_SPLICE && !flow->copying)
+  drop_hold(flow);
+  if (pipe)
     flow->hold = relay__hold_pipe(plane);
   if (flow->hold == NULL)
     flow->hold = relay__hold_buffer(plane);
   if (flow->hold == NULL)
     flow->error = UV_ENOMEM;
   return flow->hold != NULL;
-}
-
-static void drop_hold(struct flow *flow) {
-  if (flow->hold != NULL)
-    relay__hold_return(flow->source->plane, flow->hold);
-  flow->hold = NULL;
 }
 
 /* An urgent byte stops splice, which then tells EAGAIN, or an end or an error
@@ -139,6 +152,12 @@ static size_t choose_size(const struct flow *flow) {
   return relay__rate_cap(flow->shared_rate, size);
 }
 
+static void note_bulk(struct flow *flow, bool bulk) {
+  if (bulk && !flow->bulk)
+    flow->segment = relay__stream_segment(flow->sink);
+  flow->bulk = bulk;
+}
+
 /* Fills the empty hold. False when there is nothing to go on with now. */
 static bool fill(struct flow *flow, bool readable, size_t *filled) {
   size_t size;
@@ -155,9 +174,8 @@ static bool fill(struct flow *flow, bool readable, size_t *filled) {
   }
   if (count > 0) {
     flow->hold->length = (size_t)count;
-    if (flow->hold->is_pipe && !flow->bulk && count >= STEP_BYTES)
-      flow->segment = relay__stream_segment(flow->sink);
-    flow->bulk = count >= STEP_BYTES;
+    flow->wide = count >= SHORT_READ_BYTES;
+    note_bulk(flow, flow->hold->is_pipe && count >= STEP_BYTES);
     *filled = (size_t)count;
     relay__rate_take(&flow->rate, (uint64_t)count);
     relay__rate_take(flow->shared_rate, (uint64_t)count);

@@ -23,7 +23,8 @@ struct flow {
   struct hold *hold; /* borrowed while it holds bytes */
   enum flow_phase phase;
   bool blocked;     /* the sink took less than there was */
-  bool bulk;        /* the last read was a large one */
+  bool wide;        /* the last read was large enough to be spliced */
+  bool bulk;        /* and so large that the next may be larger still */
   bool copying;     /* these streams do not splice */
   int error;        /* out of memory, say: the pair must end */
   unsigned segment; /* bytes in one of the sink's; known once there is bulk */

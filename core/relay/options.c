@@ -11,7 +11,7 @@
 void relay_options_init(relay_options *options, size_t size) {
   relay_options all = {
       .size = size,
-      .mode = RELAY_MODE_SPLICE,
+      .mode = RELAY_MODE_AUTO,
       .max_agents = 4096,
       .max_leases_per_owner = 256,
       .max_visitors = 10000,

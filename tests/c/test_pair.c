@@ -338,7 +338,7 @@ TEST(bulk_knows_the_segments_of_its_sink) {
   unsigned pipes;
 
   open_rig(&rig, false, NULL, 0);
-  pipes = !secure && mode == RELAY_MODE_SPLICE && rig.pair->worker == NULL;
+  pipes = !secure && mode != RELAY_MODE_COPY && rig.pair->worker == NULL;
   carry(&rig, 0, 1000);
   CHECK_INT(0, rig.pair->flows[0].segment);
   carry(&rig, 0, 8 << 20);
@@ -348,6 +348,29 @@ TEST(bulk_knows_the_segments_of_its_sink) {
     CHECK_INT(0, rig.pair->flows[1].segment);
   } else if (rig.pair->worker == NULL) {
     CHECK_INT(0, rig.pair->flows[0].segment);
+  }
+  rig_close(&rig);
+}
+
+static unsigned free_pipes(struct rig *rig) {
+  return rig->plane.pool.pipes_free;
+}
+
+/* A pipe, once made, is kept for the next. */
+TEST(only_large_reads_want_a_pipe) {
+  bool splices = !secure && mode != RELAY_MODE_COPY;
+  struct rig rig;
+  unsigned i;
+
+  open_rig(&rig, false, NULL, 0);
+  for (i = 0; i < 20; i++) {
+    carry(&rig, 0, 1000);
+    CHECK_INT(splices && mode == RELAY_MODE_SPLICE, free_pipes(&rig));
+  }
+  for (i = 0; i < 20; i++) {
+    carry(&rig, 0, 4 << 20);
+    carry(&rig, 1, 100);
+    CHECK_INT(splices, free_pipes(&rig));
   }
   rig_close(&rig);
 }
@@ -701,11 +724,14 @@ static void run_all(void) {
   if (rig_workers != 0)
     return;
   /* These look inside a pair, or need to know when its loop turns. */
+  RUN(only_large_reads_want_a_pipe);
   RUN(reset_found_by_a_write_does_not_spin);
   RUN(stalled_reader_holds_the_sender);
 }
 
 int main(void) {
+  mode = RELAY_MODE_AUTO;
+  run_all();
   mode = RELAY_MODE_SPLICE;
   run_all();
   mode = RELAY_MODE_COPY;

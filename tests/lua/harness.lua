@@ -16,7 +16,8 @@ h.build = os.getenv("RELAY_TEST_BUILD") or "build"
 h.slow = tonumber(os.getenv("RELAY_TEST_SLOW") or "1")
 h.mode = os.getenv("RELAY_TEST_MODE")
 h.workers = os.getenv("RELAY_TEST_WORKERS")
-h.modes = h.mode and { h.mode } or { "splice", "copy", "tls" }
+h.modes = h.mode and { h.mode } or
+  { "auto", "splice", "copy", "tls" }
 h.source = debug.getinfo(1, "S").source:match("^@(.*)tests/lua/") or "./"
 if h.source == "" then
   h.source = "./"
@@ -456,7 +457,7 @@ end
 
 -- Adds test(mode) to a set of tests once for each mode; plain_modes are those
 -- in which anybody can be an agent.
-h.plain_modes = h.mode and { h.mode } or { "splice", "copy" }
+h.plain_modes = h.mode and { h.mode } or { "auto", "splice", "copy" }
 
 function h.each_mode(tests, name, test, modes)
   for _, mode in ipairs(modes or h.modes) do

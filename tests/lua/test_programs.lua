@@ -99,7 +99,7 @@ local wrong = {
   { "relay 0 --log", "--log needs a value" },
   { "relay 0 --log xml", "--log: 'xml' is not one of text|json|none" },
   { "relay 0 --log=xml", "--log: 'xml' is not one of text|json|none" },
-  { "relay 0 --mode magic", "--mode: 'magic' is not one of splice|copy" },
+  { "relay 0 --mode magic", "--mode: 'magic' is not one of auto|splice|copy" },
   { "relay 0 --ports 80", "--ports: '80' is not a range of ports (LO-HI)" },
   { "relay 0 --ports 2000-1000",
     "--ports: '2000-1000' is not a range of ports (LO-HI)" },

@@ -92,7 +92,8 @@ RELAY_API const char *relay_version(void);
 
 /* How bytes move between two plain sockets. */
 typedef enum relay_mode {
-  RELAY_MODE_SPLICE, /* through kernel pipes where possible (default) */
+  RELAY_MODE_AUTO,   /* small reads as COPY, large ones as SPLICE (default) */
+  RELAY_MODE_SPLICE, /* through kernel pipes where possible */
   RELAY_MODE_COPY    /* through user space always */
 } relay_mode;
 
