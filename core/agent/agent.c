@@ -160,6 +160,7 @@ int relay_agent_new(relay_agent **out, struct uv_loop_s *loop,
   }
   relay__deadline_init(&agent->drain, &agent->plane, on_drain_over);
   relay__deadline_init(&agent->next_dial, &agent->plane, relay__serve_next);
+  link_init(&agent->partings);
   link_init(&agent->undialed);
   relay__pool_init(agent);
   relay__session_init(agent, agent->options.ticket);

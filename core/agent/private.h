@@ -176,6 +176,7 @@ struct relay_agent {
   struct session session;
   struct pool pool;
 
+  struct link partings;      /* data connections of rejected visitors */
   struct link undialed;      /* visits, the next one first */
   struct deadline next_dial; /* that one's turn */
   unsigned dialing;
@@ -333,5 +334,12 @@ void relay__pool_fill(struct relay_agent *agent);
 /* Closes every waiting connection: the session they belong to is over. */
 void relay__pool_drop(struct relay_agent *agent);
 void relay__pool_close(struct relay_agent *agent);
+
+/* ---- parting.c -------------------------------------------------------- */
+
+/* Takes over the data connection of a visitor that was just rejected, or NULL,
+   and closes it once the relay has. */
+void relay__parting_begin(struct relay_agent *agent, struct stream *stream);
+void relay__parting_end_all(struct relay_agent *agent);
 
 #endif

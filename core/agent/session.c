@@ -42,6 +42,7 @@ static void drop_connection(struct relay_agent *agent) {
     relay__channel_close(&session->channel);
   session->talking = false;
   relay__pool_drop(agent);
+  relay__parting_end_all(agent);
   free_list(&session->addresses);
   free_list(&session->data_list);
 }

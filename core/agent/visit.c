@@ -60,8 +60,11 @@ void relay__visit_end(struct visit *visit, int reason, const char *why) {
   visit->phase = VISIT_ENDED;
   visit->reason = reason;
   visit->ended_ms = uv_now(agent->plane.loop);
-  if (why != NULL)
+  if (why != NULL) {
     relay__control_reject(agent, visit->id, why);
+    relay__parting_begin(agent, visit->data);
+    visit->data = NULL;
+  }
   close_pair(visit, reason);
   relay__serve_undial(visit);
   relay__dial_cancel(&visit->data_dial);
@@ -271,8 +274,8 @@ void relay__visit_arrive(struct relay_agent *agent,
     relay__log(&agent->logger, tell ? RELAY_LOG_WARN : RELAY_LOG_DEBUG,
                "visitor rejected", LOG_TEXT("id", id),
                LOG_TEXT("reason", here));
-    relay__stream_close(data);
     relay__control_reject(agent, id, obstacle);
+    relay__parting_begin(agent, data);
     return;
   }
   int err = keep_data(visit, data);

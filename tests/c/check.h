@@ -9,6 +9,7 @@
 #ifndef RELAY_TESTS_CHECK_H
 #define RELAY_TESTS_CHECK_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -76,6 +77,15 @@ static inline bool check_str_(const char *expected, const char *actual,
 static inline int check_report(void) {
   printf("%u passed, %u failed\n", check_passed_, check_failed_);
   return check_failed_ != 0 || check_passed_ == 0;
+}
+
+/* Of this process, below 1024. */
+static inline int count_descriptors(void) {
+  int count = 0;
+
+  for (int fd = 0; fd < 1024; fd++)
+    count += fcntl(fd, F_GETFD) >= 0;
+  return count;
 }
 
 #endif

@@ -1277,14 +1277,6 @@ TEST(agent_answers_in_every_way) {
   host_finish(&h);
 }
 
-static int count_descriptors(void) {
-  int count = 0, fd;
-
-  for (fd = 0; fd < 1024; fd++)
-    count += fcntl(fd, F_GETFD) >= 0;
-  return count;
-}
-
 static int descriptors_before;
 
 TEST(no_descriptor_is_left) {
