@@ -17,8 +17,8 @@
 /* Read at once where the room of the sink is not known. */
 #define STEP_BYTES (64 * 1024)
 /* A read shorter than this has probably emptied the source: poll will tell,
-   and one system call that finds nothing is saved. It is small, too: the next
-   is by copy. */
+   and one system call that finds nothing is saved. Where no more is moved at a
+   time, it is by copy. */
 #define SHORT_READ_BYTES (16 * 1024)
 /* Read by copy where an urgent byte stops splice; fits any empty pipe. */
 #define URGENT_READ_BYTES 4096
@@ -70,12 +70,14 @@ static void drop_hold(struct flow *flow) {
 }
 
 /* A small read costs less by copy, which also tells an end or an urgent byte
-   at once; a large one by splice. The next is taken to be as the last was. */
-static bool wants_pipe(const struct flow *flow) {
-  enum relay_mode mode = flow->source->plane->mode;
+   at once; a large one by splice. */
+static bool copies_small(const struct flow *flow) {
+  return flow->source->plane->mode == RELAY_MODE_AUTO && !flow->wide;
+}
 
-  return !flow->copying &&
-         (mode == RELAY_MODE_SPLICE || (mode == RELAY_MODE_AUTO && flow->wide));
+static bool wants_pipe(const struct flow *flow) {
+  return !flow->copying && !copies_small(flow) &&
+         flow->source->plane->mode != RELAY_MODE_COPY;
 }
 
 /* An empty hold of the kind that is wanted, or a buffer. */
@@ -145,7 +147,8 @@ static size_t choose_size(const struct flow *flow) {
   size_t size = STEP_BYTES;
 
   if (!flow->hold->is_pipe)
-    size = flow->hold->capacity;
+    size = flow->copying || !copies_small(flow) ? flow->hold->capacity
+                                                : SHORT_READ_BYTES;
   else if (flow->bulk)
     size = whole_segments(flow, size + relay__stream_room(flow->sink));
   size = relay__rate_cap(&flow->rate, size);
@@ -174,7 +177,7 @@ static bool fill(struct flow *flow, bool readable, size_t *filled) {
   }
   if (count > 0) {
     flow->hold->length = (size_t)count;
-    flow->wide = count >= SHORT_READ_BYTES;
+    flow->wide = flow->wide || count >= SHORT_READ_BYTES;
     note_bulk(flow, flow->hold->is_pipe && count >= STEP_BYTES);
     *filled = (size_t)count;
     relay__rate_take(&flow->rate, (uint64_t)count);
@@ -243,6 +246,7 @@ static void settle(struct flow *flow) {
 }
 
 size_t relay__flow_pump(struct flow *flow, bool readable) {
+  bool was_full = is_holding(flow);
   size_t moved = 0;
   size_t filled = 0;
 
@@ -267,6 +271,8 @@ size_t relay__flow_pump(struct flow *flow, bool readable) {
     readable = false;
   }
   settle(flow);
+  if (!is_holding(flow)) /* next time is taken to be as this was */
+    flow->wide = was_full || moved >= SHORT_READ_BYTES;
   return moved;
 }
 

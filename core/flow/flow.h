@@ -23,8 +23,8 @@ struct flow {
   struct hold *hold; /* borrowed while it holds bytes */
   enum flow_phase phase;
   bool blocked;     /* the sink took less than there was */
-  bool wide;        /* the last read was large enough to be spliced */
-  bool bulk;        /* and so large that the next may be larger still */
+  bool wide;        /* there is much to read: it is spliced */
+  bool bulk;        /* the last read was so large that a larger one may pay */
   bool copying;     /* these streams do not splice */
   int error;        /* out of memory, say: the pair must end */
   unsigned segment; /* bytes in one of the sink's; known once there is bulk */

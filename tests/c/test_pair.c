@@ -366,7 +366,10 @@ TEST(only_large_reads_want_a_pipe) {
   for (i = 0; i < 20; i++) {
     carry(&rig, 0, 1000);
     CHECK_INT(splices && mode == RELAY_MODE_SPLICE, free_pipes(&rig));
+    CHECK(!rig.pair->flows[0].wide);
   }
+  carry(&rig, 0, 40000); /* more than is read by copy */
+  CHECK_INT(splices, free_pipes(&rig));
   for (i = 0; i < 20; i++) {
     carry(&rig, 0, 4 << 20);
     carry(&rig, 1, 100);
