@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 --
 -- The systems of one load, side by side, all with the same backend, and how
--- they take turns: in each round every system once, each time beginning with
--- another one, so that whatever slows the machine slows them all.
+-- they take turns: in each round every system once, in an order drawn anew, so
+-- that whatever slows the machine slows them all, and nobody always comes after
+-- the same one.
 
 local h = require("harness")
 local scaffold = require("scaffold")
@@ -15,6 +16,15 @@ Field.__index = Field
 -- Why a system could not go on, in a line.
 local function reason_of(failure)
   return tostring(failure):gsub("^[^ ]*:%d+: ", ""):match("[^\n]*"):sub(1, 90)
+end
+
+-- The same list in an order drawn anew.
+function field.drawn(list)
+  local copy = {}
+  for _, item in ipairs(list) do
+    table.insert(copy, math.random(#copy + 1), item)
+  end
+  return copy
 end
 
 -- open(RUN, LOAD, {backend=PORT, delay=MS, only=FUNCTION(ENTRY)}): starts all
@@ -41,15 +51,15 @@ function field.open(run, load, options)
   return self
 end
 
--- measure(PLACE, RECORD), where RECORD(metric, value) keeps a number. Three
--- failures of a system in a case, and its turns are over.
-function Field:rounds(count, case, measure)
+-- measure(PLACE, RECORD), where RECORD(metric, value) keeps a number; of all
+-- systems, or those that only(ENTRY) lets pass. Three failures of a system in a
+-- case, and its turns are over.
+function Field:rounds(count, case, measure, only)
   local failures, before = {}, self.run.results:last_round(self.load, case)
   for round = before + 1, before + count do
-    for i = 1, #self.places do
-      local place = self.places[(round + i) % #self.places + 1]
+    for _, place in ipairs(field.drawn(self.places)) do
       local name = place.entry.name
-      if (failures[name] or 0) < 3 then
+      if (failures[name] or 0) < 3 and (not only or only(place.entry)) then
         local ok, why = pcall(measure, place, function(metric, value)
           self.run.results:add(self.load, case, name, round, metric, value)
         end)

@@ -133,7 +133,7 @@ function exactness.run(run)
   local systems = field.open(run, exactness.name,
     { backend = listener:port() })
   for _, row in ipairs(exactness.rows) do
-    systems:rounds(1, row.name, function(place, record)
+    systems:rounds(run.rounds.exactness, row.name, function(place, record)
       record("holds", play(place, listener, row))
     end)
   end

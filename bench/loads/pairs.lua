@@ -49,12 +49,12 @@ local function grow(run, place, rounds)
   visitors:close()
 end
 
-function growth.run(run)
-  local backend, rounds = echo.start(), {}
+local function grow_once(run, backend)
+  local rounds = {}
   for _, count in ipairs(run.sizes) do
     rounds[count] = run.results:last_round(growth.name, count) + 1
   end
-  for _, entry in ipairs(run.systems) do
+  for _, entry in ipairs(field.drawn(run.systems)) do
     local systems = field.open(run, growth.name, { backend = backend.port,
       only = function(other)
         return other == entry
@@ -63,6 +63,13 @@ function growth.run(run)
       grow(run, place, rounds)
     end)
     systems:close()
+  end
+end
+
+function growth.run(run)
+  local backend = echo.start()
+  for _ = 1, run.rounds.pairs do
+    grow_once(run, backend)
   end
   backend:kill("KILL")
 end

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- How fast bytes go, and what CPU the hops need for them: iperf3, one stream
--- and eight, in both directions.
+-- and eight, in both directions. And the same of the relay with and without a
+-- script, alone and more often: what is to be told apart there is small.
 
 local cjson = require("cjson")
 local field = require("field")
@@ -48,21 +49,34 @@ local function transfer(port, case, seconds)
   error(why or "iperf3 says nothing", 0)
 end
 
+local function measure(run, case)
+  return function(place, record)
+    local before, all = place.scaffold:cpu(), scaffold.machine_cpu()
+    local sum = transfer(place.port, case, run.seconds)
+    local gb = sum.bytes / 1e9
+    record("speed", gb / sum.seconds)
+    record("cpu", (place.scaffold:cpu() - before) / gb)
+    record("machine", (scaffold.machine_cpu() - all) / gb)
+  end
+end
+
+local function has_script_or_none(entry)
+  return entry.name == "relay" or entry.name == "relay, script"
+end
+
 function throughput.run(run)
   local backend = real.free_port()
   local server = h.start({ "iperf3", "-s", "-B", "127.0.0.1", "-p",
     tostring(backend), stdout = "memory" })
   real.await_port(server, backend)
   local systems = field.open(run, throughput.name, { backend = backend })
+  systems:rounds(1, "warm", measure(run, throughput.cases[1]))
   for _, case in ipairs(throughput.cases) do
-    systems:rounds(run.rounds.throughput, case.name, function(place, record)
-      local before, all = place.scaffold:cpu(), scaffold.machine_cpu()
-      local sum = transfer(place.port, case, run.seconds)
-      local gb = sum.bytes / 1e9
-      record("speed", gb / sum.seconds)
-      record("cpu", (place.scaffold:cpu() - before) / gb)
-      record("machine", (scaffold.machine_cpu() - all) / gb)
-    end)
+    systems:rounds(run.rounds.throughput, case.name, measure(run, case))
+  end
+  for _, case in ipairs(throughput.cases) do
+    systems:rounds(run.rounds.script, case.name .. ", script",
+      measure(run, case), has_script_or_none)
   end
   systems:close()
   server:kill("KILL")
