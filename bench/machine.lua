@@ -40,6 +40,22 @@ local function distribution()
   return text:match('PRETTY_NAME="([^"]*)"') or "?"
 end
 
+-- As bench/run has made it.
+local function network()
+  local own = os.getenv("RELAY_BENCH_INSIDE") and
+    "in a network namespace of its own" or
+    "in the namespace of everything else there"
+  local congestion = first_line("/proc/sys/net/ipv4/tcp_congestion_control")
+  return own .. ", with " .. congestion .. (congestion == "reno" and
+    ": a congestion control that paces, as BBR does, measures its timers there"
+    or "")
+end
+
+local function iperf3()
+  return h.which("iperf3") and
+    h.output_of({ "iperf3", "--version" }):match("iperf (%S+)") or "–"
+end
+
 -- {NAME = TEXT}
 function machine.facts()
   return {
@@ -49,6 +65,8 @@ function machine.facts()
     kernel = first_line("/proc/sys/kernel/osrelease"):match("^[%d.]+") or "?",
     system = distribution(),
     congestion = first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
+    network = network(),
+    iperf3 = iperf3(),
     date = os.date("!%Y-%m-%d"),
   }
 end

@@ -67,6 +67,7 @@ end
 -- Lines: one for each system, over cases that are numbers.
 local function curves(results, plot, names, output)
   local lines = { head(plot, output, 900, 420), "set logscale xy",
+    "set xrange [*:*] noextend",
     "set xlabel " .. quoted(plot.over) }
   local parts = {}
   for i, name in ipairs(names) do
@@ -80,8 +81,8 @@ local function curves(results, plot, names, output)
     if #points > 0 then
       table.insert(lines, ("$d%d << END\n%s\nEND"):format(i,
         table.concat(points, "\n")))
-      table.insert(parts, ("$d%d with linespoints pt 7 ps 0.4 lw %s " ..
-        "lc rgb %s title %s"):format(i, name:find("^relay") and 3 or 1,
+      table.insert(parts, ("$d%d with linespoints pt %d ps 0.7 lw %s " ..
+        "lc rgb %s title %s"):format(i, i, name:find("^relay") and 3 or 1,
         quoted(COLOURS[(i - 1) % #COLOURS + 1]), quoted(name)))
     end
   end
@@ -89,19 +90,32 @@ local function curves(results, plot, names, output)
   return table.concat(lines, "\n") .. "\n"
 end
 
--- What gnuplot is to be told for a plot: {title, load, metric, cases, scale=,
--- over=}; with `over`, the name of what the cases count, it is lines.
-function plots.script(results, plot, names, output)
-  return (plot.over and curves or bars)(results, plot, names, output)
+local function has_any(results, plot, names)
+  for _, name in ipairs(names) do
+    for _, case in ipairs(plot.cases) do
+      if median_of(results, plot, case, name) then
+        return true
+      end
+    end
+  end
+  return false
 end
 
--- Draws it into a file, if gnuplot is there; whether it is.
+-- What gnuplot is to be told for a plot: {title, load, metric, cases, scale=,
+-- over=}; with `over`, the name of what the cases count, it is lines. Nil when
+-- there is nothing to be seen.
+function plots.script(results, plot, names, output)
+  return has_any(results, plot, names) and
+    (plot.over and curves or bars)(results, plot, names, output) or nil
+end
+
+-- Draws it into a file, if gnuplot and numbers are there; whether they are.
 function plots.draw(results, plot, names, output)
-  if not h.which("gnuplot") then
+  local script = plots.script(results, plot, names, output)
+  if not script or not h.which("gnuplot") then
     return false
   end
-  h.output_of({ "gnuplot", h.write_file(h.tmpdir() .. "/plot",
-    plots.script(results, plot, names, output)) })
+  h.output_of({ "gnuplot", h.write_file(h.tmpdir() .. "/plot", script) })
   return true
 end
 

@@ -39,7 +39,8 @@ end
 
 -- What stands where there is no number: why, if that is short.
 local function gap(results, load, case, system)
-  local why = results:word(load, case, system, "failed")
+  local why = results:word(load, case, system, "failed") or
+    results:word(load, "", system, "failed") -- it was never started
   return not why and "–" or #why <= 40 and why or "failed"
 end
 
