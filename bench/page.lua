@@ -8,6 +8,7 @@ local plots = require("plots")
 local systems = require("systems")
 local tables = require("tables")
 local targets = require("targets")
+local verdicts = require("verdicts")
 
 local page = {}
 
@@ -17,37 +18,37 @@ local SHORT <const> = "16 at a time"
 local INTRO <const> = [[
 # Benchmarks
 
-This page is written by `./dev bench`, from what it measured, and by nobody's
-hand: run it, and it is about your machine. `./dev bench quick` takes less than
-five minutes.
+This page is written by `./dev bench`, from what it measured: run it, and it is
+about your machine. `./dev bench quick` takes less than five minutes.
 
 Each system stands in the same place, visitor → relay → agent → service, and
 all of them run at once and take turns: in each round every system is measured
-once, each round beginning with another one. So a moment in which the machine
-is slow is a moment for all. A number is the median of its rounds; in brackets
+once, in an order drawn anew. A number is the median of its rounds; in brackets
 is where the true median lies in 95 of 100 cases (with fewer than six rounds,
 the least and the greatest). A ratio is the median of the ratios of each round,
 so it need not be that of the medians.
 
-- *tunnels* (ssh -R, rathole, bore, frp, chisel) have an agent that dials out,
+- *Tunnels* (ssh -R, rathole, bore, frp, chisel) have an agent that dials out,
   as this relay has. *Proxies* (HAProxy, nginx, socat, stunnel) stand here
   twice in a row, and their second hop has to be reachable: no tunnel, but the
   measure of how fast a hop can be.
 - `haproxy` has `splice-auto`, as most run it; `haproxy, forced` splices all
   there is, over pipes of 1 MiB. `relay, script` has a policy that counts and
   limits connections.
-- ssh, chisel and what has TLS in its name encrypt what is between the hops.
+- ssh, chisel, stunnel and what has TLS in its name encrypt what is between the
+  hops, with AES-128 where it can be told. This relay's ends prove a token to
+  each other, the others' a certificate.
 - `direct` is the service without any hop.
 ]]
 
+-- NETWORK is what the facts say of it.
 local HOW <const> = [[
-- All of it is on one machine, on loopback, in a network namespace of its own,
-  with Reno: a congestion control that paces, as BBR does, measures its timers
-  there. Visitors, hops and service share the cores, so what a hop saves in CPU
-  shows in speed as well. It is not what a network between machines would show,
-  where the wire is the limit for most of these.
-- Throughput is iperf3's, what the receiver got. CPU is user and system time of
-  all hops, their threads and children, from `/proc`.
+- All of it is on one machine, on loopback, NETWORK.
+  Visitors, hops and service share the cores, so what a hop saves in CPU shows
+  in speed as well. It is not what a network between machines would show, where
+  the wire is the limit for most of these.
+- Throughput is iperf3's, what the receiver got in a second's run. CPU is user
+  and system time of all hops, their threads and children, from `/proc`.
 - Round trips, short connections and growth are made by `bench/load/`, which is
   C over epoll, before a service that sends back what it gets.
 - The way between agent and relay is a process that holds bytes up for half a
@@ -56,8 +57,8 @@ local HOW <const> = [[
 - Memory is proportional set size: a process's own, and its part of what is
   shared. What the kernel holds for sockets and pipes is in none of these
   numbers.
-- Each system is set up as its own documents advise for speed; what it was told
-  is [below](#what-they-were-told).
+- Each system is set up as its own documents advise for speed, and where they
+  say nothing, as it comes; what it was told is [below](#what-they-were-told).
 ]]
 
 -- The systems of a load, in the order of systems.lua.
@@ -89,6 +90,17 @@ local function add_table(lines, results, names, columns)
   table.insert(lines, "")
 end
 
+-- Those that have hops: what has none needs nothing for them.
+local function with_hops(names)
+  local list = {}
+  for _, name in ipairs(names) do
+    if systems[name].kind ~= "none" then
+      table.insert(list, name)
+    end
+  end
+  return list
+end
+
 -- A column for each case.
 local function columns_of(load, metric, cases, scale, over)
   local list = {}
@@ -103,50 +115,25 @@ local function facts(lines, results)
   local function fact(name)
     return results:fact(name) or "?"
   end
-  add(lines, ("Measured on %s: %s, %s cores, %s of memory, %s, kernel %s, %s.")
+  add(lines, ("Measured on %s: %s, %s cores, %s of memory, %s, kernel %s, " ..
+    "%s, iperf3 %s.")
     :format(fact("date"), fact("processor"), fact("cores"), fact("memory"),
-    fact("system"), fact("kernel"), fact("congestion")), "")
+    fact("system"), fact("kernel"), fact("congestion"), fact("iperf3")), "")
 end
 
 -- ---- sections ---------------------------------------------------------------
 
-local function bound(answer)
-  return answer.at_least and "≥ " .. tables.number(answer.at_least) or
-    "≤ " .. tables.number(answer.at_most)
-end
-
-local function judgement(answer)
-  if answer.met then
-    return "met"
-  end
-  local wanted = answer.at_least or answer.at_most
-  local percent = math.abs(answer.ratio / wanted - 1) * 100
-  return (percent < 1 and "missed by %.1f %%" or "missed by %.0f %%")
-    :format(percent)
-end
-
 local function targets_section(lines, results)
   local answers = targets.answers(results)
-  if #answers == 0 then
-    return
+  if #answers > 0 then
+    verdicts.add(lines, answers)
   end
-  local met = 0
-  for _, answer in ipairs(answers) do
-    met = met + (answer.met and 1 or 0)
-  end
-  add(lines, "## What it is meant to reach", "",
-    ("%d of %d are reached. Where one is missed, [internals.md]" ..
-      "(internals.md#speed-so-far) says what was tried, and where the limit " ..
-      "is."):format(met, #answers), "",
-    "| what | case | of | to | ratio | wanted | |",
-    "|---|---|---|---|---|---|---|")
-  for _, answer in ipairs(answers) do
-    add(lines, ("| %s | %s | %s | %s | %s [%s, %s] | %s | %s |"):format(
-      answer.what, answer.case, answer.ours, answer.theirs,
-      tables.number(answer.ratio), tables.number(answer.low),
-      tables.number(answer.high), bound(answer), judgement(answer)))
-  end
-  add(lines, "")
+  return #answers > 0
+end
+
+-- What was found by hand stands in a file beside this one.
+local function limits_section(lines)
+  add(lines, h.read_file(h.source .. "bench/limits.md"))
 end
 
 local sections = {}
@@ -161,10 +148,11 @@ function sections.throughput(lines, results, names)
     nil, "relay"))
   add(lines, "Milliseconds of CPU that all hops need for a GB:", "",
     "![CPU](PLOTS/cpu.svg)", "")
-  add_table(lines, results, names, columns_of("throughput", "cpu", CASES, 1e3))
+  add_table(lines, results, with_hops(names), columns_of("throughput", "cpu",
+    CASES, 1e3))
   add(lines, "The same of the whole machine, both ends and the kernel's own " ..
-    "included. What lies in a hop's send buffer is sent by whoever " ..
-    "acknowledges what went before, and costs that process, not the hop:", "")
+    "included: some of a hop's sending is done by whoever acknowledges what " ..
+    "went before, and counted there.", "")
   add_table(lines, results, names, columns_of("throughput", "machine", CASES,
     1e3))
 end
@@ -181,19 +169,43 @@ function sections.trips(lines, results, names)
   })
 end
 
+-- Whether any visitor of a system in vain came.
+local function any_lost(results)
+  for _, share in ipairs(results:values("connections", SHORT, nil, "lost")) do
+    if share > 0 then
+      return true
+    end
+  end
+  return false
+end
+
 function sections.connections(lines, results, names)
+  local lost = any_lost(results)
   add(lines, "## Short connections", "", "Visitors that connect, say a " ..
     "byte, have it back and leave, " .. SHORT .. ": how many a second, the " ..
     "CPU of all hops for each, in microseconds, and this relay's number " ..
-    "over each system's.", "", "![connections](PLOTS/connections.svg)", "")
-  add_table(lines, results, names, {
+    "over each system's." .. (lost and "" or " None failed."), "",
+    "![connections](PLOTS/connections.svg)", "")
+  local columns = {
     { "a second", load = "connections", case = SHORT, metric = "speed" },
     { "CPU", load = "connections", case = SHORT, metric = "cpu", scale = 1e6 },
-    { "failed, %", load = "connections", case = SHORT, metric = "lost",
-      scale = 100 },
     { "relay's over it", load = "connections", case = SHORT, metric = "speed",
       over = "relay" },
-  })
+  }
+  if lost then
+    table.insert(columns, { "failed, %", load = "connections", case = SHORT,
+      metric = "lost", scale = 100 })
+  end
+  add_table(lines, results, names, columns)
+end
+
+-- Milliseconds as they rise; a failure to start may have come first.
+local function first_byte_cases(results)
+  local list = results:cases("first byte")
+  table.sort(list, function(a, b)
+    return (tonumber(a) or 0) < (tonumber(b) or 0)
+  end)
+  return list
 end
 
 sections["first byte"] = function(lines, results, names)
@@ -201,7 +213,7 @@ sections["first byte"] = function(lines, results, names)
     "back, in milliseconds, with a round trip of so many milliseconds " ..
     "between agent and relay.", "", "![first byte](PLOTS/first-byte.svg)", "")
   add_table(lines, results, names, columns_of("first byte", "ms",
-    results:cases("first byte")))
+    first_byte_cases(results)))
 end
 
 -- Counts of pairs, from `least` on: the memory of a few is lost in what
@@ -220,12 +232,13 @@ end
 
 function sections.pairs(lines, results, names)
   local cases, many = counts(results, 1), counts(results, 100)
+  local hops = with_hops(names)
   add(lines, "## With many pairs", "", "KiB of memory for each idle pair, " ..
     "of all hops together:", "", "![memory](PLOTS/pairs-memory.svg)", "")
-  add_table(lines, results, names, columns_of("pairs", "memory", many,
+  add_table(lines, results, hops, columns_of("pairs", "memory", many,
     1 / 1024))
   add(lines, "Of the relay's side alone:", "")
-  add_table(lines, results, names, columns_of("pairs", "relay memory",
+  add_table(lines, results, hops, columns_of("pairs", "relay memory",
     many, 1 / 1024))
   add(lines, "Round trips of one pair while all others are idle, p50 " ..
     "in microseconds:", "", "![one of many](PLOTS/pairs-alone.svg)", "")
@@ -252,7 +265,7 @@ end
 
 function sections.exactness(lines, results, names)
   add(lines, "## What speed was bought with", "", "Whether a connection " ..
-    "ends as a direct one does:", "")
+    "ends as a direct one does, in each round; where it does not, how:", "")
   for _, row in ipairs(ROWS) do
     add(lines, ("- **%s**: %s"):format(row[1], row[2]))
   end
@@ -277,24 +290,28 @@ local ORDER <const> = { "throughput", "trips", "connections", "first byte",
                         "pairs", "exactness" }
 
 local PLOTS <const> = {
-  { file = "throughput", title = "GB/s", load = "throughput", metric = "speed",
-    cases = CASES },
-  { file = "cpu", title = "CPU of all hops, ms a GB", load = "throughput",
-    metric = "cpu", cases = CASES, scale = 1e3 },
-  { file = "trips", title = "round trip of 64 bytes, microseconds, p50",
-    load = "trips", metric = "p50", cases = { "64 bytes" } },
-  { file = "connections", title = "short connections a second",
-    load = "connections", metric = "speed", cases = { SHORT } },
-  { file = "first-byte", title = "the first byte, ms", load = "first byte",
-    metric = "ms", cases = { "0", "20", "100" }, word = "%s ms off" },
-  { file = "pairs-memory", title = "memory of all hops for an idle pair, KiB",
-    load = "pairs", metric = "memory", scale = 1 / 1024, over = "pairs",
-    least = 100 },
-  { file = "pairs-alone", title = "round trip of one pair, microseconds, p50",
-    load = "pairs", metric = "p50", over = "pairs, all others idle",
-    least = 1 },
-  { file = "pairs-all", title = "round trips a second of all pairs",
-    load = "pairs", metric = "trips", over = "pairs", least = 1 },
+  { file = "throughput", title = "throughput, GB/s (more is better)",
+    load = "throughput", metric = "speed", cases = CASES },
+  { file = "cpu", title = "CPU of all hops, ms a GB (less is better)",
+    load = "throughput", metric = "cpu", cases = CASES, scale = 1e3,
+    hops = true },
+  { file = "trips", load = "trips", metric = "p50", cases = { "64 bytes" },
+    title = "round trip of 64 bytes, p50, microseconds (less is better)" },
+  { file = "connections", load = "connections", metric = "speed",
+    cases = { SHORT },
+    title = "short connections a second (more is better)" },
+  { file = "first-byte", title = "the first byte, ms (less is better)",
+    load = "first byte", metric = "ms", cases = { "0", "20", "100" },
+    word = "%s ms apart", hops = true },
+  { file = "pairs-memory", load = "pairs", metric = "memory",
+    title = "memory of all hops for an idle pair, KiB (less is better)",
+    scale = 1 / 1024, over = "pairs", least = 100, hops = true },
+  { file = "pairs-alone", load = "pairs", metric = "p50",
+    title = "round trip of one pair, p50, microseconds (less is better)",
+    over = "pairs, all others idle", least = 1 },
+  { file = "pairs-all", load = "pairs", metric = "trips",
+    title = "round trips a second of all pairs (more is better)",
+    over = "pairs", least = 1 },
 }
 
 local function versions(lines, results)
@@ -303,8 +320,10 @@ local function versions(lines, results)
     local recipe = results:fact("recipe of " .. entry.name)
     local version = results:fact("version of " .. entry.name)
     if recipe and recipe ~= "" then
-      add(lines, ("### %s (%s)"):format(entry.name, version), "", "```",
-        (recipe:gsub("\\(.)", { n = "\n", ["\\"] = "\\" })), "```", "")
+      add(lines, ("<details><summary>%s %s</summary>"):format(entry.name,
+        version), "", "```",
+        (recipe:gsub("\\(.)", { n = "\n", ["\\"] = "\\" })), "```",
+        "</details>", "")
     end
   end
 end
@@ -315,14 +334,18 @@ end
 function page.text(results, pictures)
   local lines = { INTRO }
   facts(lines, results)
-  targets_section(lines, results)
+  local answered = targets_section(lines, results)
   for _, load in ipairs(ORDER) do
     local names = in_order(results, load)
     if #names > 0 then
       sections[load](lines, results, names)
     end
   end
-  add(lines, "## How it was measured", "", HOW)
+  if answered then
+    limits_section(lines)
+  end
+  add(lines, "## How it was measured", "",
+    (HOW:gsub("NETWORK", results:fact("network") or "?")))
   add(lines, "To repeat it: `bench/peers`, which builds the tunnels with " ..
     "cargo and go, then `./dev bench`.", "")
   versions(lines, results)
@@ -330,7 +353,7 @@ function page.text(results, pictures)
     :gsub("\n\n\n+", "\n\n"):gsub("%s+$", "\n"))
 end
 
--- What fits into a picture of lines: no variants.
+-- What fits into a picture of lines: no variants with a script or TLS.
 local function plain_of(names)
   local list = {}
   for _, name in ipairs(names) do
@@ -347,9 +370,8 @@ function page.write(results, directory, name)
   h.output_of({ "mkdir", "-p", pictures })
   for _, plot in ipairs(PLOTS) do
     local names = in_order(results, plot.load)
-    if plot.over then
-      names = plain_of(names)
-    end
+    names = plot.hops and with_hops(names) or names
+    names = plot.over and plain_of(names) or names
     if #names > 0 then
       plot.cases = plot.cases or counts(results, plot.least)
       plots.draw(results, plot, names, pictures .. "/" .. plot.file .. ".svg")

@@ -8,7 +8,8 @@
 --   name      what it is called here and on the page
 --   kind      "ours", "proxy" (the agent has to be reachable), "tunnel" (the
 --             agent dials out), or "none"
---   secret    whether the bytes between its hops are encrypted
+--   secret    how the bytes between its hops are encrypted, "TLS" or "SSH";
+--             nil: they are not
 --   programs  without which it is skipped
 --   flag      that makes the first of them say its version, and `says`, a
 --             pattern that takes it from there, where it is not three numbers

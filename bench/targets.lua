@@ -9,6 +9,7 @@ local systems = require("systems")
 local targets = {}
 
 local CASES <const> = { "1 in", "1 out", "8 in", "8 out" }
+local SHORT <const> = "16 at a time"
 
 local function is_peer(entry)
   return entry.kind == "proxy" or entry.kind == "tunnel"
@@ -20,6 +21,10 @@ end
 
 local function is_secret_tunnel(entry)
   return is_tunnel(entry) and entry.secret
+end
+
+local function is_tls_tunnel(entry)
+  return is_tunnel(entry) and entry.secret == "TLS"
 end
 
 -- The name of the system that is best in a case among those that `filter` lets
@@ -38,41 +43,56 @@ function targets.best(results, load, case, metric, filter, sign)
   return best
 end
 
--- What is asked: {what, load, case, metric, ours, theirs, at_least= | at_most=}
--- where `theirs` is a name or a filter.
+-- What is asked: {what, than, load, case, metric, ours, theirs,
+-- at_least= | at_most=} where `theirs` is a name or a filter, and `than` what
+-- that means.
+local function ask(list, question)
+  question.ours = question.ours or "relay"
+  table.insert(list, question)
+end
+
+-- Of the throughput, or of the CPU of a GB, in all its cases.
+local function ask_of_bytes(list, what, metric, than, theirs, options)
+  for _, case in ipairs(CASES) do
+    ask(list, { what = what, than = than, load = "throughput",
+      case = case .. (options.suffix or ""), metric = metric, theirs = theirs,
+      ours = options.ours, at_most = options.at_most,
+      at_least = case:find("8") and options.at_least_8 or options.at_least })
+  end
+end
+
 local function questions()
-  local list = {}
-  local function ask(what, load, case, metric, theirs, bound)
-    table.insert(list, { what = what, load = load, case = case,
-      metric = metric, ours = bound.ours or "relay", theirs = theirs,
-      at_least = bound.at_least, at_most = bound.at_most })
+  local list, tls = {}, "relay, TLS"
+  local function of_speed(...)
+    ask_of_bytes(list, "throughput", "speed", ...)
   end
-  for _, case in ipairs(CASES) do
-    ask("throughput", "throughput", case, "speed", is_tunnel, { at_least = 2 })
-    ask("throughput", "throughput", case, "speed", "haproxy", { at_least = 2 })
-    ask("throughput", "throughput", case, "speed", "haproxy, forced",
-      { at_least = case:find("1") and 1.1 or 1.3 })
-    ask("CPU a GB", "throughput", case, "cpu", is_tunnel, { at_most = 0.35 })
-    ask("CPU a GB", "throughput", case, "cpu", "haproxy, forced",
-      { at_most = 0.9 })
+  local function of_cpu(...)
+    ask_of_bytes(list, "CPU a GB", "cpu", ...)
   end
-  ask("round trip, p50", "trips", "64 bytes", "p50", is_peer, { at_most = 1 })
-  ask("connections a second", "connections", "16 at a time", "speed",
-    is_tunnel, { at_least = 1.5 })
-  ask("connections with a script", "connections", "16 at a time", "speed",
-    "relay", { ours = "relay, script", at_least = 0.97 })
-  for _, case in ipairs({ "1 in", "8 in" }) do
-    ask("throughput with a script", "throughput", case, "speed", "relay",
-      { ours = "relay, script", at_least = 0.97 })
-  end
-  for _, case in ipairs(CASES) do
-    ask("throughput over TLS", "throughput", case, "speed", is_secret_tunnel,
-      { ours = "relay, TLS", at_least = 1 })
-    ask("CPU a GB over TLS", "throughput", case, "cpu", is_secret_tunnel,
-      { ours = "relay, TLS", at_most = 1 })
-    ask("throughput over TLS", "throughput", case, "speed", "stunnel",
-      { ours = "relay, TLS", at_least = 1.3 })
-  end
+  of_speed("the best tunnel", is_tunnel, { at_least = 2 })
+  of_speed("haproxy", "haproxy", { at_least = 2 })
+  of_speed("haproxy, forced", "haproxy, forced",
+    { at_least = 1.1, at_least_8 = 1.3 })
+  of_cpu("the best tunnel", is_tunnel, { at_most = 0.35 })
+  of_cpu("haproxy, forced", "haproxy, forced", { at_most = 0.9 })
+  of_speed("the same without", "relay",
+    { ours = "relay, script", at_least = 0.97, suffix = ", script" })
+  of_speed("the best TLS tunnel", is_tls_tunnel, { ours = tls, at_least = 1 })
+  of_cpu("the best TLS tunnel", is_tls_tunnel, { ours = tls, at_most = 1 })
+  of_speed("the best encrypted tunnel", is_secret_tunnel,
+    { ours = tls, at_least = 1 })
+  of_cpu("the best encrypted tunnel", is_secret_tunnel,
+    { ours = tls, at_most = 1 })
+  of_speed("stunnel", "stunnel", { ours = tls, at_least = 1.3 })
+  ask(list, { what = "round trip, p50", than = "the best of all",
+    load = "trips", case = "64 bytes", metric = "p50", theirs = is_peer,
+    at_most = 1 })
+  ask(list, { what = "connections a second", than = "the best tunnel",
+    load = "connections", case = SHORT, metric = "speed", theirs = is_tunnel,
+    at_least = 1.5 })
+  ask(list, { what = "connections a second", than = "the same without",
+    load = "connections", case = SHORT, metric = "speed",
+    ours = "relay, script", theirs = "relay", at_least = 0.97 })
   return list
 end
 
@@ -88,7 +108,8 @@ local function answer(results, question)
     return nil
   end
   local ratio, low, high = summary.ratio(over, under)
-  return { what = question.what, case = question.case, ours = question.ours,
+  return { what = question.what, than = question.than,
+    load = question.load, case = question.case, ours = question.ours,
     theirs = theirs, ratio = ratio, low = low, high = high,
     at_least = question.at_least, at_most = question.at_most,
     met = question.at_least and ratio >= question.at_least or
@@ -101,17 +122,18 @@ local function absolute(results)
   local function compare(what, case, values, most, unit)
     if #values > 0 then
       local low, high = summary.interval(values)
-      table.insert(list, { what = what, case = case, ours = "relay",
-        theirs = unit, ratio = summary.median(values) / most.of,
+      table.insert(list, { what = what, than = unit, case = case,
+        ours = "relay", theirs = unit, ratio = summary.median(values) / most.of,
         low = low / most.of, high = high / most.of, at_most = most.bound,
         met = summary.median(values) / most.of <= most.bound })
     end
   end
-  compare("first byte, the agent 100 ms off", "100",
+  compare("first byte, agent and relay 100 ms apart", "100",
     results:values("first byte", 100, "relay", "ms"), { of = 100, bound = 1.1 },
     "a round trip")
   for _, count in ipairs({ 1000, 5000 }) do
-    compare("memory of an idle pair at the relay", tostring(count),
+    compare(("the relay's memory for each of %d idle pairs"):format(count),
+      tostring(count),
       results:values("pairs", count, "relay", "relay memory"),
       { of = 2048, bound = 1 }, "2 KiB")
   end
@@ -119,7 +141,8 @@ local function absolute(results)
 end
 
 -- All that can be answered from these results, in the order of the questions:
--- {what, case, ours, theirs, ratio, low, high, at_least | at_most, met}.
+-- {what, than, load, case, ours, theirs, ratio, low, high, at_least | at_most,
+-- met}.
 function targets.answers(results)
   local list = {}
   for _, question in ipairs(questions()) do

@@ -59,7 +59,7 @@ system {
 }
 
 system {
-  name = "relay, TLS", kind = "ours", secret = true, programs = {},
+  name = "relay, TLS", kind = "ours", secret = "TLS", programs = {},
   start = function(s)
     local trust = h.trust()
     h.output_of({ "cp", "-p", trust.path, s.directory .. "/tokens" })

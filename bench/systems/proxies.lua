@@ -121,7 +121,7 @@ system {
 local SUITE <const> = "TLS_AES_128_GCM_SHA256"
 
 system {
-  name = "haproxy, TLS", kind = "proxy", secret = true,
+  name = "haproxy, TLS", kind = "proxy", secret = "TLS",
   programs = { "haproxy", "openssl" }, flag = "-v",
   start = function(s)
     local tls = "ssl-min-ver TLSv1.3 ciphersuites " .. SUITE
@@ -149,7 +149,7 @@ connect = 127.0.0.1:OUT
 ]]
 
 system {
-  name = "stunnel", kind = "proxy", secret = true,
+  name = "stunnel", kind = "proxy", secret = "TLS",
   programs = { STUNNEL, "openssl" }, flag = "-version",
   says = "stunnel (%S+)",
   start = function(s)

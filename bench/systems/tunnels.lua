@@ -24,7 +24,7 @@ PasswordAuthentication no
 ]]
 
 system {
-  name = "ssh -R", kind = "tunnel", secret = true,
+  name = "ssh -R", kind = "tunnel", secret = "SSH",
   programs = { "ssh", "sshd", "ssh-keygen" }, flag = "-V",
   says = "OpenSSH_([%w.]+)",
   start = function(s)
@@ -105,7 +105,7 @@ system {
 }
 
 system {
-  name = "rathole, TLS", kind = "tunnel", secret = true,
+  name = "rathole, TLS", kind = "tunnel", secret = "TLS",
   programs = { "rathole", "openssl" }, flag = "--version",
   start = function(s)
     return start_rathole(s, "tls", {
@@ -183,7 +183,7 @@ system {
 }
 
 system {
-  name = "frp, TLS", kind = "tunnel", secret = true,
+  name = "frp, TLS", kind = "tunnel", secret = "TLS",
   programs = { "frps", "frpc", "openssl" }, flag = "--version",
   start = function(s)
     return start_frp(s, {
@@ -197,7 +197,7 @@ system {
 }
 
 system {
-  name = "chisel", kind = "tunnel", secret = true, programs = { "chisel" },
+  name = "chisel", kind = "tunnel", secret = "SSH", programs = { "chisel" },
   flag = "--version",
   start = function(s)
     local control, public = s:port("CONTROL"), s:port("PUBLIC")

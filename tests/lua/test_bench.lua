@@ -82,14 +82,17 @@ local function canned()
     ["relay"] = { 4, 5, 6 }, ["relay, script"] = { 4, 5, 5 },
     ["haproxy"] = { 2, 2, 2 }, ["haproxy, forced"] = { 5, 5, 5 },
     ["rathole"] = { 1, 1, 1 }, ["frp"] = { 2, 2.5, 3.5 },
+    ["direct"] = { 9, 9, 9 },
   }
   for name, rounds in pairs(speeds) do
     for round, speed in ipairs(rounds) do
       kept:add("throughput", "1 in", name, round, "speed", speed)
       kept:add("throughput", "1 in", name, round, "cpu", 1 / speed)
+      kept:add("throughput", "1 in, script", name, round, "speed", speed)
     end
   end
   kept:add("throughput", "1 in", "bore", 1, "failed", "iperf3\tsaid\nno")
+  kept:add("throughput", "", "chisel", 0, "failed", "it never listened")
   kept:add("exactness", "4", "relay", 1, "holds", 1)
   kept:add("exactness", "4", "frp", 1, "holds", "a FIN instead of a reset")
   kept:tell("recipe of frp", "frps -c \\\\n DIR\\nlog.level = \"error\"")
@@ -140,7 +143,7 @@ function T.test_targets()
   lu.assertEquals({ forced.ratio, forced.at_least, forced.met },
     { 1, 1.1, false })
   lu.assertEquals(answer_to("CPU a GB", "haproxy, forced", kept).met, false)
-  local script = answer_to("throughput with a script", "relay", kept)
+  local script = answer_to("throughput", "relay", kept)
   lu.assertEquals({ script.ratio, script.low, script.met }, { 1, 5 / 6, true })
   lu.assertNil(answer_to("round trip, p50", "frp", kept)) -- not measured
 end
@@ -152,16 +155,24 @@ function T.test_page()
     "| bore | iperf3 said no | – | – | – |",
     "| frp | 2.00 [1.71, 2.00] | – | – | – |", -- this relay's over it
     "| relay | 200 [167, 250] | – | – | – |",
-    "| throughput | 1 in | relay | haproxy, forced | 1.00 [0.80, 1.20] | " ..
-      "≥ 1.10 | missed by 9 % |",
+    "| chisel | it never listened | it never listened | ",
+    "| relay | throughput | haproxy, forced | ≥ 1.10 | " ..
+      "missed by 9 %?: 1.00 [0.80, 1.20] | – | – | – |",
+    "| relay | throughput | the best tunnel: frp | ≥ 2.00 | " ..
+      "met?: 2.00 [1.71, 2.00] | – | – | – |",
+    "| relay, script | throughput | the same without | ≥ 0.97 | met?: ",
+    "## Where the limits are",
     "| relay | – | – | – | yes | – | – | – |",
     "| frp | – | – | – | a FIN instead of a reset | – | – | – |",
     "![throughput](pictures/throughput.svg)",
-    "### frp (0.70.0)\n\n```\nfrps -c \\n DIR\nlog.level = \"error\"\n```",
+    "<summary>frp 0.70.0</summary>\n\n```\n" ..
+      "frps -c \\n DIR\nlog.level = \"error\"\n```",
   }) do
     lu.assertStrContains(text, line)
   end
   lu.assertNotStrContains(text, "## Round trips") -- not measured
+  lu.assertStrContains(text, "| direct | 9.00 [9.00, 9.00] |")
+  lu.assertNotStrContains(text, "| direct | 111 ") -- it has no hops
 end
 
 function T.test_plots()
@@ -179,6 +190,35 @@ function T.test_plots()
   local kept = bench("results").new()
   kept:add("throughput", "10", "relay", 1, "speed", 2)
   lu.assertTrue(plots.draw(kept, plot, { "relay" }, path))
+  plot.metric = "cpu" -- nothing to be seen
+  lu.assertFalse(plots.draw(kept, plot, { "relay" }, path))
+end
+
+function T.test_a_page_of_nothing()
+  local result = h.run({ h.source .. "bench/run", "page", "--into",
+    h.tmpdir() })
+  lu.assertEquals(result.status, 1)
+  lu.assertStrContains(result.stderr, "bench: there are no numbers in ")
+end
+
+-- What was kept says that the relay failed: so does the status, and a system
+-- that is not there or another's failure is none.
+function T.test_failures_are_told()
+  local dir = h.tmpdir()
+  local kept = bench("results").new()
+  kept:add("trips", "64 bytes", "relay", 1, "p50", 90)
+  kept:add("pairs", "5000", "ssh -R", 1, "failed", "only 2835 pairs in 20 s")
+  kept:keep(dir .. "/full.tsv")
+  lu.assertEquals(h.run({ h.source .. "bench/run", "page", "--into", dir })
+    .status, 0)
+  kept:add("exactness", "4", "relay", 1, "holds", "a FIN instead of a reset")
+  kept:add("trips", "", "bore", 0, "failed", "it never listened")
+  kept.file:close()
+  local result = h.run({ h.source .. "bench/run", "page", "--into", dir })
+  lu.assertEquals(result.status, 1)
+  lu.assertStrContains(result.stdout,
+    "failed: relay: exactness 4: a FIN instead of a reset\n" ..
+    "failed: bore: trips : it never listened\n")
 end
 
 -- That it runs, and what must be so whatever the machine is.
