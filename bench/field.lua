@@ -18,6 +18,15 @@ local function reason_of(failure)
   return tostring(failure):gsub("^[^ ]*:%d+: ", ""):match("[^\n]*"):sub(1, 90)
 end
 
+-- As pcall; but whoever wants the whole to end is heard.
+function field.try(call, ...)
+  local ok, why = pcall(call, ...)
+  if not ok and tostring(why):find("interrupted!$") then
+    error("interrupted", 0)
+  end
+  return ok, why
+end
+
 -- The same list in an order drawn anew.
 function field.drawn(list)
   local copy = {}
@@ -35,7 +44,7 @@ function field.open(run, load, options)
     if not options.only or options.only(entry) then
       local s = scaffold.new({ backend = options.backend,
         delay = options.delay, material = run.material })
-      local started, port = pcall(entry.start, s)
+      local started, port = field.try(entry.start, s)
       if started then
         table.insert(self.places, { entry = entry, scaffold = s, port = port })
         run.recipes[entry.name] = run.recipes[entry.name] or s.recipe
@@ -60,7 +69,7 @@ function Field:rounds(count, case, measure, only)
     for _, place in ipairs(field.drawn(self.places)) do
       local name = place.entry.name
       if (failures[name] or 0) < 3 and (not only or only(place.entry)) then
-        local ok, why = pcall(measure, place, function(metric, value)
+        local ok, why = field.try(measure, place, function(metric, value)
           self.run.results:add(self.load, case, name, round, metric, value)
         end)
         if not ok then

@@ -156,7 +156,7 @@ local function choose(names)
       local lacks = systems.lacks(entry)
       if lacks then
         print(("skipped: %s: there is no %s%s"):format(entry.name, lacks,
-          entry.kind == "tunnel" and entry.secret ~= "SSH" and
+          entry.kind == "tunnel" and not lacks:find("^ssh") and
           "; bench/peers builds it" or ""))
       else
         table.insert(chosen, entry)
@@ -165,6 +165,8 @@ local function choose(names)
   end
   if next(wanted) and names then
     usage_error("no such system: " .. next(wanted))
+  elseif #chosen == 0 then
+    error("none of these systems is here", 0)
   end
   return chosen
 end

@@ -122,7 +122,7 @@ local function play(place, listener, row)
   if row.back then
     first, last = served, visitor
   end
-  local ok, why = pcall(row.play, first, last)
+  local ok, why = field.try(row.play, first, last)
   visitor:close()
   served:close()
   return ok and 1 or (tostring(why):gsub("^%S+:%d+: ", ""))

@@ -39,7 +39,8 @@ local function grow(run, place, rounds)
     if most and count > most[1] then
       record("failed", most[2])
     else
-      local ok, why = pcall(measure, run, place, visitors, count, base, record)
+      local ok, why = field.try(measure, run, place, visitors, count, base,
+        record)
       if not ok then
         record("failed", why)
         break
