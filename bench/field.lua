@@ -36,12 +36,22 @@ function field.drawn(list)
   return copy
 end
 
+local function stands_for(entry, load)
+  for _, name in ipairs(entry.only or { load }) do
+    if name == load then
+      return true
+    end
+  end
+  return false
+end
+
 -- open(RUN, LOAD, {backend=PORT, delay=MS, only=FUNCTION(ENTRY)}): starts all
 -- systems of the run; one that cannot be started is noted and left out.
 function field.open(run, load, options)
   local self = setmetatable({ run = run, load = load, places = {} }, Field)
   for _, entry in ipairs(run.systems) do
-    if not options.only or options.only(entry) then
+    if stands_for(entry, load) and
+      (not options.only or options.only(entry)) then
       local s = scaffold.new({ backend = options.backend,
         delay = options.delay, material = run.material })
       local started, port = field.try(entry.start, s)

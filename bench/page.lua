@@ -35,6 +35,9 @@ so it need not be that of the medians.
 - `haproxy` has `splice-auto`, as most run it; `haproxy, forced` splices all
   there is, over pipes of 1 MiB. `relay, script` has a policy that counts and
   limits connections.
+- Where what is best for bulk is not for small things, both are here: `bulk`
+  leaves Nagle's algorithm on, `session` off (ssh with -N has it on), and
+  `muxed` has one connection for all.
 - ssh, chisel, stunnel and what has TLS in its name encrypt what is between the
   hops, with AES-128 where it can be told. This relay's ends prove a token to
   each other, the others' a certificate.
@@ -357,7 +360,7 @@ end
 local function plain_of(names)
   local list = {}
   for _, name in ipairs(names) do
-    if systems[name].kind ~= "none" and not name:find(", [Ts]") then
+    if systems[name].kind ~= "none" and not name:find(", [Ts]c?[rL]") then
       table.insert(list, name)
     end
   end

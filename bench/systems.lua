@@ -14,6 +14,7 @@
 --   flag      that makes the first of them say its version, and `says`, a
 --             pattern that takes it from there, where it is not three numbers
 --   start     start(scaffold): the public port
+--   only      names of loads: it stands for no others
 --   most      {pairs, why}: more are not tried
 
 local h = require("harness")
