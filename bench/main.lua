@@ -20,15 +20,15 @@ local LOADS <const> = { "exactness", "throughput", "trips", "connections",
 -- What each process may open: more than the most pairs need, at two for each.
 local DESCRIPTORS <const> = 20000
 
--- Rounds of each load, and how long one of them lasts. iperf3 can count whole
--- seconds only.
+-- Rounds of each load, whether iperf3 has one for warmth before, and how long
+-- one of them lasts. iperf3 can count whole seconds only.
 local SPANS <const> = {
-  full = { rounds = { throughput = 6, script = 20, trips = 20,
+  full = { warm = 1, rounds = { throughput = 6, script = 20, trips = 20,
     connections = 20, first_byte = 10, pairs = 3, exactness = 3 },
     sizes = { 1, 10, 100, 1000, 5000 }, seconds = 1, moment = 0.25 },
-  quick = { rounds = { throughput = 1, script = 1, trips = 4, connections = 3,
-    first_byte = 3, pairs = 1, exactness = 1 }, sizes = { 1, 100, 1000 },
-    seconds = 1, moment = 0.2 },
+  quick = { warm = 0, rounds = { throughput = 1, script = 1, trips = 4,
+    connections = 3, first_byte = 3, pairs = 1, exactness = 1 },
+    sizes = { 1, 1000 }, seconds = 1, moment = 0.2 },
 }
 
 local USAGE <const> = [[
@@ -252,7 +252,7 @@ end
 local function new_run(asked, kept)
   local span = SPANS[asked.span]
   local run = { results = kept, systems = choose(asked.systems), recipes = {},
-    sizes = span.sizes, moment = span.moment,
+    sizes = span.sizes, moment = span.moment, warm = span.warm,
     seconds = asked.seconds or span.seconds, rounds = {} }
   for load, rounds in pairs(span.rounds) do
     run.rounds[load] = asked.rounds or rounds

@@ -70,7 +70,7 @@ function throughput.run(run)
     tostring(backend), stdout = "memory" })
   real.await_port(server, backend)
   local systems = field.open(run, throughput.name, { backend = backend })
-  systems:rounds(1, "warm", measure(run, throughput.cases[1]))
+  systems:rounds(run.warm, "warm", measure(run, throughput.cases[1]))
   for _, case in ipairs(throughput.cases) do
     systems:rounds(run.rounds.throughput, case.name, measure(run, case))
   end
