@@ -254,7 +254,9 @@ static int take_certificates(struct agent_cli *self) {
   if (options->tls_cert != NULL && options->tls_key == NULL)
     return cli_usage(&self->cli, "--tls-cert needs --tls-key");
   options->tls = self->tls;
-  if (relay_tls_check(options->tls_cert, options->tls_key, options->tls_ca,
+  if (options->tls_cert == NULL && options->tls_ca == NULL)
+    return CLI_GO;
+  if (relay_tls_check(0, options->tls_cert, options->tls_key, options->tls_ca,
                       error, sizeof(error)) != 0)
     return cli_fail(&self->cli, "%s", error);
   return CLI_GO;

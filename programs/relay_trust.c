@@ -50,7 +50,7 @@ static int check_certificates(const struct cli *cli,
   if (options->tls_cert == NULL && options->tls_client_ca != NULL)
     return cli_usage(cli, "--tls-client-ca needs --tls-cert and --tls-key");
   if (options->tls_cert != NULL &&
-      relay_tls_check(options->tls_cert, options->tls_key,
+      relay_tls_check(1, options->tls_cert, options->tls_key,
                       options->tls_client_ca, error, sizeof(error)) != 0)
     return cli_fail(cli, "%s", error);
   return CLI_GO;

@@ -105,9 +105,25 @@ static int check_dates(const struct complaint *to, const char *path,
   return complain(to, path, text);
 }
 
+/* A peer would not believe it: its extensions say for what it may be used. */
+static int check_purpose(const struct complaint *to, const char *path,
+                         bool server, X509 *cert) {
+  int purpose = server ? X509_PURPOSE_SSL_SERVER : X509_PURPOSE_SSL_CLIENT;
+  int is_fit = X509_check_purpose(cert, purpose, 0);
+
+  if (is_fit > 0)
+    return 0;
+  if (is_fit < 0)
+    return complain_of_content(to, path, "certificate of any use");
+  return complain(to, path,
+                  server ? "its key usage does not let it be a server's"
+                         : "its key usage does not let it be a client's");
+}
+
 /* The key comes first: then what is wrong with either is told of that one. */
-static int read_own(SSL_CTX *ctx, const struct tls_files *files,
+static int read_own(SSL_CTX *ctx, bool server, const struct tls_files *files,
                     struct complaint *to) {
+  X509 *cert;
   int err = look_at(to, files->key, KEY_MODE_MAX);
 
   if (err == 0)
@@ -123,7 +139,9 @@ static int read_own(SSL_CTX *ctx, const struct tls_files *files,
   if (SSL_CTX_check_private_key(ctx) != 1)
     return complain(to, files->key, "it is not the key of the certificate");
   SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
-  return check_dates(to, files->cert, SSL_CTX_get0_certificate(ctx));
+  cert = SSL_CTX_get0_certificate(ctx);
+  err = check_dates(to, files->cert, cert);
+  return err != 0 ? err : check_purpose(to, files->cert, server, cert);
 }
 
 /* An authority, or the very certificate that a peer shows. */
@@ -144,7 +162,7 @@ static int read_files(SSL_CTX *ctx, bool server, const struct tls_files *files,
   int err = 0;
 
   if (files->cert != NULL)
-    err = read_own(ctx, files, to);
+    err = read_own(ctx, server, files, to);
   if (err == 0 && files->ca != NULL)
     err = read_authorities(ctx, files->ca, to);
   else if (err == 0 && !server && SSL_CTX_set_default_verify_paths(ctx) != 1)
@@ -176,9 +194,9 @@ int relay__tls_context_certify(struct tls_context *context,
   return err;
 }
 
-int relay_tls_check(const char *cert, const char *key, const char *ca,
-                    char *error, size_t size) {
-  struct tls_context context = {.server = true};
+int relay_tls_check(int is_relay, const char *cert, const char *key,
+                    const char *ca, char *error, size_t size) {
+  struct tls_context context = {.server = is_relay != 0};
   struct tls_files files = {cert, key, ca};
   int err = relay__tls_context_certify(&context, &files, error, size);
 

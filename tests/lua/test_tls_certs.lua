@@ -263,6 +263,17 @@ function T.test_files_that_cannot_be_used()
     says(1, case[3], "echoserver", "localhost", "1", "--tls-cert", case[1],
       "--tls-key", case[2])
   end
+  -- One that its peers would refuse for what it may be used.
+  for use, other_use in pairs({ serverAuth = "client", clientAuth = "server" })
+  do
+    local own = authority:sign(use, NAMES .. "\nextendedKeyUsage=" .. use)
+    local program = other_use == "server" and { "relay", "0" } or
+      { "echoserver", "localhost", "1" }
+    table.move({ "--tls-cert", own.cert, "--tls-key", own.key }, 1, 4,
+      #program + 1, program)
+    says(1, use .. ".pem: its key usage does not let it be a " .. other_use ..
+      "'s", table.unpack(program))
+  end
   says(1, "text: there is no certificate in it", "relay", "0", "--tls-cert",
     good.cert, "--tls-key", good.key, "--tls-client-ca", text)
   says(1, "text: there is no certificate in it", "echoserver", "localhost",

@@ -80,12 +80,14 @@ RELAY_API const char *relay_error_name(int error);
  * Looks whether these PEM files can be used for TLS, as relay_new and
  * relay_agent_new read them: a certificate, with those that lead from it to its
  * authority behind it, its key, and the certificates of authorities. Any of
- * them may be NULL, the first two together. Reads files, and so blocks. 0; or
+ * them may be NULL, the first two together. A certificate may be made for
+ * servers alone, such as a relay, or for clients: `is_relay` says whose it is,
+ * 0 an agent's. Reads files, and so blocks. 0; or
  * RELAY_ECERT or UV_ENOMEM, with one line in `error` that names the file and
  * the reason.
  */
-RELAY_API int relay_tls_check(const char *cert, const char *key, const char *ca,
-                              char *error, size_t size);
+RELAY_API int relay_tls_check(int is_relay, const char *cert, const char *key,
+                              const char *ca, char *error, size_t size);
 
 /* The library's version, which may be newer than the header's. Static. */
 RELAY_API const char *relay_version(void);
