@@ -81,6 +81,14 @@ static void fill_table(struct agent_cli *self) {
   memcpy(self->table, table, sizeof(table));
 }
 
+static void log_fault(struct agent_cli *self, const char *event,
+                      const char *reason) {
+  relay_log_field field = {"reason", reason, 0};
+  relay_log_record record = {sizeof(record), RELAY_LOG_WARN, event, &field, 1};
+
+  cli_log_record(&self->log, &record);
+}
+
 /* ---- the ticket ------------------------------------------------------- */
 
 static void log_ticket(struct agent_cli *self, relay_log_level level,
@@ -150,8 +158,11 @@ static void close_agent(struct agent_cli *self) {
 
 static void on_established(void *data, relay_agent *agent, const char *host,
                            unsigned port, int fresh) {
-  (void)data, (void)agent, (void)fresh;
-  cli_say("established relay address: (%s, %u)", host, port);
+  int err = cli_say("established relay address: (%s, %u)", host, port);
+
+  (void)agent, (void)fresh;
+  if (err != 0) /* visitors are served all the same */
+    log_fault(data, "address not printed", relay_strerror(err));
 }
 
 /* Where the token comes from; NULL: there is none. */

@@ -1,55 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The command line, from one table; see cli.h. The log and the loop are in
- * cli_run.c.
+ * The command line, from one table; see cli.h. What is said, the log
+ * and the loop are in cli_run.c.
  */
 #include "cli.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define HELP_COLUMN 24
-
-/* ---- telling ---------------------------------------------------------- */
-
-int cli_fail(const struct cli *cli, const char *format, ...) {
-  va_list arguments;
-
-  va_start(arguments, format);
-  fprintf(stderr, "%s: ", cli->program);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  return CLI_FAILED;
-}
-
-int cli_usage(const struct cli *cli, const char *format, ...) {
-  va_list arguments;
-
-  va_start(arguments, format);
-  fprintf(stderr, "%s: ", cli->program);
-  if (cli->where != NULL)
-    fprintf(stderr, "%s: ", cli->where);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  if (cli->where != NULL)
-    return CLI_FAILED;
-  fprintf(stderr, "Try '%s --help'.\n", cli->program);
-  return CLI_USAGE;
-}
-
-void cli_say(const char *format, ...) {
-  va_list arguments;
-
-  va_start(arguments, format);
-  vprintf(format, arguments);
-  putchar('\n');
-  va_end(arguments);
-  fflush(stdout);
-}
 
 /* ---- values ----------------------------------------------------------- */
 
@@ -286,7 +246,7 @@ static int print_help(const struct cli *cli) {
   printf("  --version%*sshow the version and exit\n", HELP_COLUMN - 11, "");
   if (has_times(cli))
     printf("\nA time is 200ms, 5s, 2m or 1h; a plain number is seconds.\n");
-  return CLI_OK;
+  return cli_printed(cli);
 }
 
 /* ---- the line --------------------------------------------------------- */
@@ -334,7 +294,7 @@ static int answer_questions(const struct cli *cli, int argc, char **argv) {
       return print_help(cli);
     if (strcmp(argv[i], "--version") == 0) {
       printf("%s %s\n", cli->program, relay_version());
-      return CLI_OK;
+      return cli_printed(cli);
     }
     if (argv[i][0] == '-')
       (void)read_option(cli, argc, argv, &i, false);

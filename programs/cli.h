@@ -72,8 +72,12 @@ int cli_usage(const struct cli *cli, const char *format, ...)
 /* A port as text; `min` 0 allows "0". False when it is none. */
 bool cli_read_port(const char *text, unsigned min, unsigned *port);
 
-/* One line on standard output, flushed. */
-void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* One line on standard output, flushed. 0, or a libuv code: it is not there. */
+int cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* After all that a program was asked to print: CLI_OK, or CLI_FAILED if some of
+   it is not there. A reader that went away had enough. */
+int cli_printed(const struct cli *cli);
 
 /* ---- the log ---------------------------------------------------------- */
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The log of a program and the loop it runs; see cli.h.
+ * What a program says, its log and the loop it runs; see cli.h.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +19,63 @@
 
 static const int watched[] = {SIGINT, SIGTERM, SIGHUP};
 #define WATCHED_COUNT (sizeof(watched) / sizeof(*watched))
+
+/* ---- telling ---------------------------------------------------------- */
+
+int cli_fail(const struct cli *cli, const char *format, ...) {
+  va_list arguments;
+
+  va_start(arguments, format);
+  fprintf(stderr, "%s: ", cli->program);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  va_end(arguments);
+  return CLI_FAILED;
+}
+
+int cli_usage(const struct cli *cli, const char *format, ...) {
+  va_list arguments;
+
+  va_start(arguments, format);
+  fprintf(stderr, "%s: ", cli->program);
+  if (cli->where != NULL)
+    fprintf(stderr, "%s: ", cli->where);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  va_end(arguments);
+  if (cli->where != NULL)
+    return CLI_FAILED;
+  fprintf(stderr, "Try '%s --help'.\n", cli->program);
+  return CLI_USAGE;
+}
+
+/* Nothing is lost that anybody waits for when the reader went away. */
+static int flush_output(void) {
+  int err = fflush(stdout) == 0 ? 0 : -errno;
+
+  if (err == UV_EPIPE)
+    clearerr(stdout);
+  return err;
+}
+
+int cli_say(const char *format, ...) {
+  va_list arguments;
+
+  va_start(arguments, format);
+  vprintf(format, arguments);
+  putchar('\n');
+  va_end(arguments);
+  return flush_output();
+}
+
+int cli_printed(const struct cli *cli) {
+  int err = flush_output();
+
+  if (err == UV_EPIPE || (err == 0 && !ferror(stdout)))
+    return CLI_OK;
+  return cli_fail(cli, "cannot write to standard output: %s",
+                  relay_strerror(err != 0 ? err : UV_EIO));
+}
 
 /* ---- the log ---------------------------------------------------------- */
 

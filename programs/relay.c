@@ -194,8 +194,11 @@ static void open_relay(struct program *self) {
   if (!self->has_policy && trust_is_open(&self->options))
     log_event(self, RELAY_LOG_WARN, "open to anyone", "reason",
               "no tokens are configured");
-  cli_say("listening on %s%s%s:%u", open_bracket(host), host,
-          close_bracket(host), relay_port(self->relay));
+  err = cli_say("listening on %s%s%s:%u", open_bracket(host), host,
+                close_bracket(host), relay_port(self->relay));
+  if (err != 0) /* it relays all the same */
+    log_event(self, RELAY_LOG_WARN, "address not printed", "reason",
+              relay_strerror(err));
 }
 
 #ifdef RELAY_WITH_LUA
@@ -208,10 +211,12 @@ static void on_started(void *data, const char *error) {
     open_relay(self);
     return;
   }
-  if (error != NULL)
+  if (error != NULL) {
     self->status = cli_fail(&self->cli, "%s", error);
-  else
+  } else {
     script_report(&self->script);
+    self->status = cli_printed(&self->cli);
+  }
   close_relay(self);
 }
 #endif
@@ -308,7 +313,7 @@ static int go_in(struct program *self) {
 #endif
   if (status == CLI_GO && self->confine.print) {
     confine_say(&self->confine);
-    status = CLI_OK;
+    status = cli_printed(&self->cli);
   }
   return status;
 }

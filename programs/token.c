@@ -117,8 +117,7 @@ static int new_token(int argc, char **argv) {
     return cli_usage(&cli, "%s", error);
   if (err != 0)
     return cli_fail(&cli, "%s", error);
-  cli_say("%s", text);
-  if (ferror(stdout))
+  if (cli_say("%s", text) != 0)
     return cli_fail(&cli, "cannot print the token; '%s' is in %s all the same",
                     token.id, path);
   return CLI_OK;
@@ -169,7 +168,7 @@ static int list_tokens(int argc, char **argv) {
     return status;
   if (relay_token_each(path, print_token, NULL, error, sizeof(error)) != 0)
     return cli_fail(&cli, "%s", error);
-  return CLI_OK;
+  return cli_printed(&cli);
 }
 
 /* ---- revoke ----------------------------------------------------------- */
@@ -209,12 +208,12 @@ static const struct command {
 
 #define COMMANDS (sizeof(commands) / sizeof(*commands))
 
-static int print_usage(void) {
+static int print_usage(const struct cli *cli) {
   for (size_t i = 0; i < COMMANDS; i++)
     printf("%s relay token %s\n", i == 0 ? "Usage:" : "      ",
            commands[i].usage);
   printf("\nEach has a help of its own: relay token new --help\n");
-  return CLI_OK;
+  return cli_printed(cli);
 }
 
 int token_main(int argc, char **argv) {
@@ -224,10 +223,10 @@ int token_main(int argc, char **argv) {
   if (name == NULL)
     return cli_usage(&cli, "new, list or revoke is missing");
   if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-    return print_usage();
+    return print_usage(&cli);
   if (strcmp(name, "--version") == 0) {
     cli_say("%s %s", cli.program, relay_version());
-    return CLI_OK;
+    return cli_printed(&cli);
   }
   for (size_t i = 0; i < COMMANDS; i++)
     if (strcmp(name, commands[i].name) == 0)
