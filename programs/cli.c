@@ -265,6 +265,38 @@ find_option(const struct cli *cli, const char *text, const char **value) {
   return NULL;
 }
 
+/* How many letters one has in place of the other's, between what they begin
+   and what they end with alike. */
+static size_t differing(const char *one, size_t n, const char *other) {
+  size_t m = strlen(other), least = n < m ? n : m, head = 0, tail = 0;
+
+  while (head < least && one[head] == other[head])
+    head++;
+  while (tail < least - head && one[n - 1 - tail] == other[m - 1 - tail])
+    tail++;
+  return (n > m ? n : m) - head - tail;
+}
+
+static int fail_unknown(const struct cli *cli, const char *text) {
+  const char *word = text + strspn(text, "-"), *near = NULL;
+  size_t length = strcspn(word, "="), best = length / 2 < 2 ? length / 2 : 2;
+
+  for (size_t i = 0; cli->tables[i] != NULL; i++)
+    for (const struct cli_option *o = cli->tables[i]; o->name != NULL; o++) {
+      size_t count = differing(word, length, o->name);
+
+      if (count < best + (near == NULL)) {
+        best = count;
+        near = o->name;
+      }
+    }
+  return near == NULL ? cli_usage(cli, "unknown option '%s'", text)
+                      : cli_usage(cli,
+                                  "unknown option '%s' (did you mean "
+                                  "'--%s'?)",
+                                  text, near);
+}
+
 /* Reads one option. `apply` false: only finds out whether a value follows.
    Moves `index` to the last argument used. */
 static int read_option(const struct cli *cli, int argc, char **argv, int *index,
@@ -274,7 +306,7 @@ static int read_option(const struct cli *cli, int argc, char **argv, int *index,
       strncmp(text, "--", 2) == 0 ? find_option(cli, text + 2, &value) : NULL;
 
   if (option == NULL)
-    return apply ? cli_usage(cli, "unknown option '%s'", text) : CLI_GO;
+    return apply ? fail_unknown(cli, text) : CLI_GO;
   if (option->kind == CLI_FLAG && value != NULL)
     return apply ? cli_usage(cli, "--%s takes no value", option->name) : CLI_GO;
   if (option->kind != CLI_FLAG && value == NULL) {
