@@ -2,7 +2,6 @@
 /* See relay_settings.h. */
 #include "relay_settings.h"
 
-#include <arpa/inet.h>
 #include <string.h>
 
 /* ---- the options ------------------------------------------------------ */
@@ -90,21 +89,12 @@ void settings_list_times(relay_options *o, struct cli_option *table) {
 
 /* ---- what they may be ------------------------------------------------- */
 
-static int check_listen(const struct cli *cli, const relay_options *options) {
-  const char *host = options->listen_host;
-  unsigned char bytes[sizeof(struct in6_addr)];
-
-  if (host != NULL && inet_pton(AF_INET, host, bytes) != 1 &&
-      inet_pton(AF_INET6, host, bytes) != 1 && host[0] != '[' &&
-      strchr(host, '%') == NULL)
-    return cli_usage(cli, "--listen: '%s' is not an address", host);
-  return CLI_GO;
-}
-
 /* Those that the library looks at; it names the first it does not take. */
 static int check_values(const struct cli *cli, const relay_options *o) {
   const char *fault = relay_options_fault(o);
 
+  if (fault != NULL && strcmp(fault, "listen_host") == 0)
+    return cli_usage(cli, "--listen: '%s' is not an address", o->listen_host);
   if (fault != NULL && strcmp(fault, "advertise") == 0)
     return cli_usage(cli, "--advertise: '%s' is not a host", o->advertise);
   if (fault != NULL && strcmp(fault, "dial") == 0)
@@ -135,9 +125,7 @@ int settings_take(const struct settings *settings, const struct cli *cli,
   options->port_hi = settings->ports[1];
   options->mode = (relay_mode)settings->mode;
   options->rcvbuf_bytes = (unsigned)settings->rcvbuf_bytes;
-  status = check_listen(cli, options);
-  if (status == CLI_GO)
-    status = check_times(cli, options);
+  status = check_times(cli, options);
   if (status == CLI_GO)
     status = check_values(cli, options);
   return status;

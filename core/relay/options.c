@@ -51,11 +51,15 @@ static int copy_option(char *to, size_t size, const char *from) {
   return 0;
 }
 
-/* What agents are told, and would not understand. */
+/* No address, or what agents would not understand if they were told. */
 static const char *find_fault_in_hosts(const relay_options *options) {
+  struct sockaddr_storage address;
   char host[NI_MAXHOST];
   unsigned port = 0;
 
+  if (options->listen_host != NULL && *options->listen_host != '\0' &&
+      relay__address_parse_host(options->listen_host, 0, &address) != 0)
+    return "listen_host";
   if (options->advertise != NULL && *options->advertise != '\0' &&
       !relay__address_is_host(options->advertise))
     return "advertise";
