@@ -306,6 +306,14 @@ static const char *strip_brackets(struct agent_cli *self, const char *host) {
   return self->host;
 }
 
+/* With a port behind it, or as a URL has it, it would never be found. */
+static bool is_host(const char *host) {
+  struct sockaddr_in6 address;
+
+  return strpbrk(host, "[]/ ") == NULL &&
+         (strchr(host, ':') == NULL || uv_ip6_addr(host, 0, &address) == 0);
+}
+
 int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
                     const char **operands) {
   const struct cli_option log_table[] = {
@@ -326,6 +334,8 @@ int agent_cli_parse(struct agent_cli *self, int argc, char **argv,
   if (operands[0][0] == '\0')
     return cli_usage(&self->cli, "RELAYHOST: it is empty");
   self->options.host = strip_brackets(self, operands[0]);
+  if (!is_host(self->options.host))
+    return cli_usage(&self->cli, "RELAYHOST: '%s' is not a host", operands[0]);
   self->options.once = self->once;
   self->options.mode = (relay_mode)self->mode;
   status = take_certificates(self);
@@ -355,6 +365,11 @@ static void raise_descriptors(const relay_agent_options *options) {
 int agent_cli_run(struct agent_cli *self) {
   int err;
 
+  if (strlen(self->options.name) > RELAY_AGENT_NAME_MAX)
+    return cli_usage(&self->cli,
+                     "the name '%s' is longer than %d bytes: give "
+                     "another by --name",
+                     self->options.name, RELAY_AGENT_NAME_MAX);
   if (self->state != NULL) {
     err = take_ticket(self);
     if (err != 0)

@@ -64,6 +64,7 @@ static int check_options(const relay_agent_options *options) {
   if (options->host == NULL || options->host[0] == '\0' || options->port == 0 ||
       options->port > 65535 || options->want_port > 65535 ||
       options->workers > CREW_WORKERS_MAX || options->on_visitor == NULL ||
+      (options->name != NULL && strlen(options->name) > RELAY_AGENT_NAME_MAX) ||
       (options->tls_cert == NULL) != (options->tls_key == NULL))
     return UV_EINVAL;
   return 0;

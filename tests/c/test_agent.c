@@ -41,6 +41,10 @@ TEST(refuses_bad_options) {
   rig.options.port = 0;
   CHECK_INT(UV_EINVAL, relay_agent_new(&agent, &rig.loop, &rig.options));
   rig.options.port = 1;
+  rig.options.name =
+      "a name of more bytes than the relay would keep, which is 64 of them";
+  CHECK_INT(UV_EINVAL, relay_agent_new(&agent, &rig.loop, &rig.options));
+  rig.options.name = NULL;
   rig.options.on_visitor = NULL;
   CHECK_INT(UV_EINVAL, relay_agent_new(&agent, &rig.loop, &rig.options));
   rig.closed = true;

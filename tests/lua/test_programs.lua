@@ -138,6 +138,14 @@ local wrong = {
   { "echoserver localhost 1 2", "unexpected argument '2'" },
   { "echoserver localhost 1 --port 0", "--port: '0' is not a port (1-65535)" },
   { "echoserver localhost 1 --once=1", "--once takes no value" },
+  { "expose localhost:80 1 2", "RELAYHOST: 'localhost:80' is not a host" },
+  { "expose http://localhost 1 2",
+    "RELAYHOST: 'http://localhost' is not a host" },
+  { "expose [::1 1 2", "RELAYHOST: '[::1' is not a host" },
+  { "echoserver a 1 --name " .. ("n"):rep(65), ("the name '%s' is longer " ..
+    "than 64 bytes: give another by --name"):format(("n"):rep(65)) },
+  { "expose a 1 unix:/" .. ("n"):rep(59), ("the name 'unix:/%s' is longer " ..
+    "than 64 bytes: give another by --name"):format(("n"):rep(59)) },
   { "expose localhost 1", "TARGET is missing" },
   { "expose localhost 1 here", "TARGET: 'here' is not [HOST:]PORT or " ..
     "unix:PATH" },
@@ -285,6 +293,13 @@ function T.test_established()
   relay = h.start_relay({ "--advertise", "relay.example.org" })
   lu.assertEquals(h.start_echoserver(relay).host, "relay.example.org")
   lu.assertEquals(h.start_expose(relay, 80).host, "relay.example.org")
+end
+
+-- Of one that is longer a relay would keep nothing: see test_wrong_usage.
+function T.test_the_longest_name()
+  local relay, name = h.start_relay(), ("n"):rep(64)
+  h.start_echoserver(relay, { "--name", name })
+  relay:wait_log("address established [^\n]* name=" .. name .. " ")
 end
 
 -- A relay that comes back on the same port, as another process: the agent finds

@@ -40,6 +40,9 @@ typedef struct relay_visitor_end {
   int reason;
 } relay_visitor_end;
 
+/* As the protocol has it: of a longer one the relay would keep nothing. */
+#define RELAY_AGENT_NAME_MAX 64
+
 typedef struct relay_agent_options {
   size_t size;
 
@@ -49,7 +52,8 @@ typedef struct relay_agent_options {
 
   /* What to ask for. */
   unsigned want_port; /* 0: the relay chooses */
-  const char *name;   /* tells an owner's leases apart; NULL: none */
+  const char *name;   /* tells an owner's leases apart; at most
+                         RELAY_AGENT_NAME_MAX bytes. NULL: none */
   unsigned pool;      /* idle data connections kept ahead of need */
 
   /* How. */
@@ -143,10 +147,10 @@ RELAY_API void relay_agent_options_init(relay_agent_options *options,
  * Makes an agent on `loop` and starts it. Everything in options is copied.
  * 0; UV_EINVAL when host, port, on_visitor or one of tls_cert and tls_key are
  * missing, there are too many
- * workers or `token` is none; RELAY_ECERT for files that cannot be used, with a
- * log record that says why (as relay_tls_check does); UV_ENOMEM, or what libuv
- * says. An unreachable relay is no error here: it is retried (or told by on_end
- * with `once`).
+ * workers, `name` is too long or `token` is none; RELAY_ECERT for files that
+ * cannot be used, with a log record that says why (as relay_tls_check does);
+ * UV_ENOMEM, or what libuv says. An unreachable relay is no error here: it is
+ * retried (or told by on_end with `once`).
  */
 RELAY_API int relay_agent_new(relay_agent **agent, struct uv_loop_s *loop,
                               const relay_agent_options *options);
