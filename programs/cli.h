@@ -82,8 +82,9 @@ int cli_printed(const struct cli *cli);
 /* ---- the log ---------------------------------------------------------- */
 
 struct cli_log {
-  int format; /* enum relay_log_format_kind, or CLI_LOG_NONE */
-  int level;  /* enum relay_log_level */
+  int format;    /* enum relay_log_format_kind, or CLI_LOG_NONE */
+  int level;     /* enum relay_log_level */
+  uint64_t lost; /* lines since one could be written */
 };
 #define CLI_LOG_NONE 2
 
@@ -106,6 +107,11 @@ struct cli_log {
 /* First of all: a standard stream that was closed is opened on nothing.
    Otherwise a socket would take its place, and get the log's lines. */
 void cli_open_standard(void);
+
+/* Writes a line, which ends in LF, as it is. Who reads the log must not hold up
+   those who are served: when it takes none for a while, lines are left out; how
+   many, the log says as soon as it is read on. */
+void cli_log_line(struct cli_log *log, const char *line, size_t length);
 
 /* A relay_log_fn; `data` is a struct cli_log. */
 void cli_log_record(void *data, const relay_log_record *record);

@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,7 +17,9 @@
 /* Closing is a matter of milliseconds, and of the two seconds that a script may
    wait in `stop`; but for what cannot be stopped. */
 #define PATIENCE_MS 3000
-#define LINE_MAX_BYTES 4096
+#define LINE_MAX_BYTES (PIPE_BUF - 1)
+/* A reader that is only slow is waited for. */
+#define LOG_PATIENCE_MS 100
 
 static const int watched[] = {SIGINT, SIGTERM, SIGHUP};
 #define WATCHED_COUNT (sizeof(watched) / sizeof(*watched))
@@ -79,20 +83,66 @@ int cli_printed(const struct cli *cli) {
 
 /* ---- the log ---------------------------------------------------------- */
 
-void cli_log_record(void *data, const relay_log_record *record) {
-  const struct cli_log *log = data;
-  char line[LINE_MAX_BYTES + 1];
-  size_t length;
+/* A pipe that is, takes PIPE_BUF bytes. */
+static bool is_writable(int wait_ms) {
+  struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+  int count;
 
-  if (log->format == CLI_LOG_NONE || (int)record->level < log->level)
-    return;
-  length = relay_log_format(record, (relay_log_format_kind)log->format, line,
-                            LINE_MAX_BYTES);
+  do
+    count = poll(&fd, 1, wait_ms);
+  while (count < 0 && errno == EINTR);
+  return count != 0;
+}
+
+/* Up to PIPE_BUF bytes by one write, so that lines of several processes do not
+   mix. False: nobody takes it. There is nobody to tell that it failed. */
+static bool write_line(const char *line, size_t length) {
+  while (length != 0) {
+    ssize_t count = -1;
+
+    if (!is_writable(LOG_PATIENCE_MS))
+      return false;
+    count = write(STDERR_FILENO, line, length < PIPE_BUF ? length : PIPE_BUF);
+    if (count < 0)
+      return true;
+    line += count;
+    length -= (size_t)count;
+  }
+  return true;
+}
+
+static size_t format_line(const struct cli_log *log,
+                          const relay_log_record *record, char *line) {
+  size_t length = relay_log_format(record, (relay_log_format_kind)log->format,
+                                   line, LINE_MAX_BYTES);
+
   line[length] = '\n';
-  /* One write, so that lines of several processes do not mix. There is nobody
-     to tell that it failed. */
-  if (write(STDERR_FILENO, line, length + 1) < 0)
-    return;
+  return length + 1;
+}
+
+static void tell_lost(struct cli_log *log) {
+  relay_log_field field = {"count", NULL, (int64_t)log->lost};
+  relay_log_record record = {sizeof(record), RELAY_LOG_WARN, "log lines lost",
+                             &field, 1};
+  char line[LINE_MAX_BYTES + 1];
+
+  if (write_line(line, format_line(log, &record, line)))
+    log->lost = 0;
+}
+
+void cli_log_line(struct cli_log *log, const char *line, size_t length) {
+  if (log->lost != 0 && is_writable(0))
+    tell_lost(log);
+  if (log->lost != 0 || !write_line(line, length))
+    log->lost++;
+}
+
+void cli_log_record(void *data, const relay_log_record *record) {
+  struct cli_log *log = data;
+  char line[LINE_MAX_BYTES + 1];
+
+  if (log->format != CLI_LOG_NONE && (int)record->level >= log->level)
+    cli_log_line(log, line, format_line(log, record, line));
 }
 
 void cli_open_standard(void) {

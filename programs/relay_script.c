@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 void script_init(struct script *script) {
   relay_lua_options options;
@@ -191,7 +190,7 @@ static int add_option(void *data, const char *key, const char *value) {
 
 static void write_line(void *data, relay_log_level level, const char *text,
                        size_t length) {
-  const struct cli_log *log = data;
+  struct cli_log *log = data;
   char *line;
 
   if (log->format == CLI_LOG_NONE || (int)level < log->level)
@@ -201,8 +200,7 @@ static void write_line(void *data, relay_log_level level, const char *text,
     return;
   memcpy(line, text, length);
   line[length] = '\n';
-  /* There is nobody to tell that it failed. */
-  (void)!write(STDERR_FILENO, line, length + 1);
+  cli_log_line(log, line, length + 1);
   free(line);
 }
 

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Standard output that takes nothing: who was asked for an answer says that it
--- is not there, who serves others goes on and logs it.
+-- is not there, who serves others goes on and logs it. And a log that is not read.
 
 local lu = require("luaunit")
 local h = require("harness")
@@ -63,6 +63,39 @@ function T.test_an_address_that_nobody_is_told()
   for _, process in ipairs({ agent, relay }) do
     process:kill("TERM")
     lu.assertEquals({ process:wait() }, { "exit", 0 })
+  end
+end
+
+-- A log that nobody reads, such as in a pager, holds up nobody; and says what is
+-- missing as soon as it is read.
+function T.test_a_log_that_is_not_read()
+  local fifo = h.tmpdir() .. "/log"
+  h.output_of({ "mkfifo", fifo })
+  for _, halted in ipairs({ "relay", "echoserver" }) do
+    local function start(name, ...)
+      local words = { h.program(name), ... }
+      if name == halted then
+        words = { "sh", "-c", 'log=$1; shift; exec "$@" 2<>"$log"', "sh", fifo,
+          table.unpack(words) }
+      end
+      return h.start(words)
+    end
+    local relay = start("relay", 0)
+    local _, port = relay:wait_line("^listening on (.*):(%d+)$")
+    local agent = start("echoserver", "localhost", port)
+    _, port = agent:wait_line("^established relay address: %((.*), (%d+)%)$")
+    for _ = 1, 800 do -- a line of 100 bytes or more for each, of 64 KiB
+      h.echo(tonumber(port), 1)
+    end
+    local reader = h.start({ "cat", fifo })
+    repeat
+      h.echo(tonumber(port), 1)
+    until reader:text():find(" warn log lines lost count=%d+\n")
+    reader:kill("KILL")
+    for _, process in ipairs({ agent, relay }) do
+      process:kill("TERM")
+      lu.assertEquals({ process:wait() }, { "exit", 0 })
+    end
   end
 end
 
