@@ -49,7 +49,8 @@ certs='ASN1_STRING_to_UTF8 ASN1_TIME_to_tm CRYPTO_free
   SSL_get0_peer_certificate SSL_get_verify_result SSL_set_SSL_CTX SSL_set_verify
   X509_NAME_ENTRY_get_data X509_NAME_get_entry X509_NAME_get_index_by_NID
   X509_STORE_set_flags X509_VERIFY_PARAM_set1_host X509_VERIFY_PARAM_set1_ip_asc
-  X509_VERIFY_PARAM_set_hostflags X509_cmp_current_time X509_digest
+  X509_VERIFY_PARAM_set_hostflags X509_check_purpose X509_cmp_current_time
+  X509_digest
   X509_get0_notAfter X509_get0_notBefore X509_get_subject_name
   X509_verify_cert_error_string'
 # libuv's own: without a result, or only wrong if called wrongly.

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Standard output that takes nothing: who was asked for an answer says that it
--- is not there, who serves others goes on and logs it. And a log that is not read.
+-- is not there, who serves others goes on and logs it. And a log that is not
+-- read.
 
 local lu = require("luaunit")
 local h = require("harness")
@@ -37,8 +38,8 @@ function T.test_an_answer_that_is_lost()
     local result = h.run(full(h.program(case[2]), table.unpack(case, 3)))
     local words = table.concat(case, " ", 2)
     lu.assertEquals(result.status, 1, words)
-    lu.assertStrMatches(result.stderr, case[1] .. ": cannot write to standard " ..
-      "output: [%l/ ]+\n", nil, nil, words)
+    lu.assertStrMatches(result.stderr, case[1] ..
+      ": cannot write to standard output: [%l/ ]+\n", nil, nil, words)
   end
 end
 
@@ -66,8 +67,8 @@ function T.test_an_address_that_nobody_is_told()
   end
 end
 
--- A log that nobody reads, such as in a pager, holds up nobody; and says what is
--- missing as soon as it is read.
+-- A log that nobody reads, such as in a pager, holds up nobody; and says what
+-- is missing as soon as it is read.
 function T.test_a_log_that_is_not_read()
   local fifo = h.tmpdir() .. "/log"
   h.output_of({ "mkfifo", fifo })

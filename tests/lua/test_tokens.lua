@@ -105,7 +105,8 @@ function T.test_wrong_usage_is_2()
     file)
   fails(2, "relay token list: unexpected argument 'db'" .. hint, "list", "db",
     "--tokens", file)
-  fails(2, "relay token new: unknown option '%-%-port'" .. hint, "new", "db",
+  fails(2, "relay token new: unknown option '%-%-port' " ..
+    "%(did you mean '%-%-ports'%?%)" .. hint, "new", "db",
     "--tokens", file, "--port", 80)
   local function wrong(pattern, ...)
     fails(2, "relay token new: " .. pattern .. hint, "new", "--tokens", file,
