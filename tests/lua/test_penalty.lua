@@ -21,34 +21,47 @@ local function say(relay, bytes, from)
   local socket = h.connect(relay, { from = from })
   local began = sys.now()
   socket:send(bytes)
-  local answer, how = socket:recv_all(h.seconds(10))
+  local answer, how = socket:recv_all()
   socket:close()
   return answer, how, sys.now() - began
 end
 
-local function is_quick(relay, from)
-  local answer, _, took = say(relay, "hello\n", from)
-  lu.assertStrContains(answer, "ERR code=protocol final=yes")
-  lu.assertTrue(took < h.seconds(1), took)
+-- Where an answer waits for as good as ever, one that comes did not wait.
+local FOR_EVER <const> = { "--penalty", "10h", "--handshake", "10h",
+                           "--penalty-half-life", 0 }
+
+local function open_relay_for_ever(...)
+  local options = { "--penalties", "on", ... }
+  table.move(FOR_EVER, 1, #FOR_EVER, #options + 1, options)
+  return h.start_relay(options)
 end
 
-local function agent_is_quick(relay, from)
-  local began = sys.now()
+local function is_answered(relay, from)
+  lu.assertStrContains(say(relay, "hello\n", from),
+    "ERR code=protocol final=yes")
+end
+
+local function agent_is_answered(relay, from)
   typed.agent(relay, { from = from }):bye()
-  lu.assertTrue(sys.now() - began < h.seconds(1))
+end
+
+local function is_closed(socket)
+  return #sys.poll({ socket }, "r", 0) == 1
+end
+
+local function count_closed(sockets)
+  return #sys.poll(sockets, "r", 0)
 end
 
 -- ---- late, then never -------------------------------------------------------
 
 function T.test_faults_are_answered_late_and_then_not_at_all()
-  local relay = open_relay("--penalty", "320ms")
+  local relay = open_relay("--penalty", "320ms", "--penalty-half-life", 0)
   local delays = { 0, 0, 0, 0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32 }
   for i, delay in ipairs(delays) do
     local answer, _, took = say(relay, "hello\n", "127.0.0.3")
     lu.assertStrContains(answer, "ERR code=protocol final=yes", false, i)
-    -- Up to here some was forgotten: by half a fault at most.
-    lu.assertTrue(took >= delay * 0.49, ("%d: %g"):format(i, took))
-    lu.assertTrue(took < delay + h.seconds(1), ("%d: %g"):format(i, took))
+    lu.assertTrue(took >= delay * 0.9, ("%d: %g"):format(i, took))
   end
   h.wait_until("there is no answer", function()
     local answer, how = say(relay, "hello\n", "127.0.0.3")
@@ -57,36 +70,63 @@ function T.test_faults_are_answered_late_and_then_not_at_all()
   relay:wait_log("connection refused from=127.0.0.3:%d+ reason=" ..
     '"too many faults: it gets no answer for a while"')
   -- Nobody else is concerned, not even an agent behind the same address.
-  agent_is_quick(relay, "127.0.0.3")
-  is_quick(relay, "127.0.0.4")
+  agent_is_answered(relay, "127.0.0.3")
+  is_answered(relay, "127.0.0.4")
   local answer = say(relay, "GET / HTTP/1.0\r\n\r\n", "127.0.0.3")
   lu.assertEquals(answer, "")
 end
 
+-- The first few are free; and while one waits, its source's agents do not, and
+-- nobody else does.
+function T.test_only_the_answer_to_a_fault_waits()
+  local relay = open_relay_for_ever()
+  for _ = 1, 4 do
+    is_answered(relay, "127.0.0.3")
+  end
+  local waiting = h.connect(relay, { from = "127.0.0.3" })
+  waiting:send("hello\n")
+  for _ = 1, 4 do
+    agent_is_answered(relay, "127.0.0.3")
+    agent_is_answered(relay, "127.0.0.4")
+    is_answered(relay, "127.0.0.4")
+  end
+  lu.assertFalse(is_closed(waiting))
+  waiting:close()
+end
+
 function T.test_half_is_forgotten()
-  local relay = open_relay("--penalty", "10ms", "--penalty-half-life", "500ms")
+  local relay = open_relay("--penalty", 0, "--penalty-half-life", "1s")
   h.wait_until("there is no answer", function()
+    local many = {}
+    for i = 1, 20 do -- at once, or some are forgotten before the next
+      many[i] = h.connect(relay)
+      many[i]:send("hello\n")
+    end
+    for _, socket in ipairs(many) do
+      socket:recv_all()
+      socket:close()
+    end
     return say(relay, "hello\n") == ""
   end)
   h.wait_until("there is one again", function()
-    sys.sleep(0.2)
+    sys.sleep(0.5)
     return say(relay, "hello\n") ~= ""
   end)
 end
 
 -- The time for the whole of a handshake is not made longer by a penalty.
 function T.test_no_answer_is_later_than_the_handshake()
-  local relay = open_relay("--penalty", "1m", "--handshake", "500ms")
+  local relay = open_relay("--penalty", "10h", "--handshake", "500ms")
   for _ = 1, 8 do
-    local _, _, took = say(relay, "hello\n")
-    lu.assertTrue(took < h.seconds(2), took)
+    is_answered(relay)
   end
 end
 
 function T.test_off_is_off()
-  local relay = h.start_relay({ "--penalties", "off" })
+  local relay = h.start_relay({ "--penalties", "off",
+    table.unpack(FOR_EVER) })
   for _ = 1, 100 do
-    is_quick(relay)
+    is_answered(relay)
   end
   local _, lines = relay:log():gsub("connection refused", "")
   lu.assertEquals(lines, 100)
@@ -107,24 +147,16 @@ function T.test_it_goes_with_tokens()
   lu.assertEquals(answers, { ["ERR code=denied final=yes " ..
     "reason=denied%20by%20policy\n"] = true })
   relay:wait_log('connection refused from=[^\n]* reason="no token"')
-  relay = h.start_relay()
+  relay = h.start_relay(FOR_EVER)
   for _ = 1, 30 do
-    is_quick(relay)
+    is_answered(relay)
   end
 end
 
 -- ---- too many from one source -----------------------------------------------
 
-local function is_closed(socket)
-  return #sys.poll({ socket }, "r", 0) == 1
-end
-
-local function count_closed(sockets)
-  return #sys.poll(sockets, "r", 0)
-end
-
 function T.test_silent_ones_give_way()
-  local relay = open_relay("--max-unproven-per-source", 8)
+  local relay = open_relay_for_ever("--max-unproven-per-source", 8)
   local other = h.connect(relay, { from = "127.0.0.4" })
   local silent = {}
   for i = 1, 20 do
@@ -137,20 +169,20 @@ function T.test_silent_ones_give_way()
     lu.assertEquals({ silent[i]:recv() }, { nil, "reset" })
   end
   lu.assertFalse(is_closed(other))
-  is_quick(relay, "127.0.0.3") -- it was nobody's fault
-  agent_is_quick(relay, "127.0.0.3")
-  agent_is_quick(relay, "127.0.0.4")
+  is_answered(relay, "127.0.0.3") -- it was nobody's fault
+  agent_is_answered(relay, "127.0.0.3")
+  agent_is_answered(relay, "127.0.0.4")
 end
 
 -- Those that are saying something keep their place for half of their time.
 function T.test_those_that_speak_give_way_late()
-  local relay = open_relay("--max-unproven-per-source", 4, "--handshake", "2s")
+  local relay = open_relay("--max-unproven-per-source", 4, "--handshake", "8s")
   local slow, began = {}, sys.now()
   for i = 1, 4 do
     slow[i] = h.connect(relay, { from = "127.0.0.3" })
     slow[i]:send("RELAY/1 LIS")
   end
-  agent_is_quick(relay, "127.0.0.4") -- so what they said was heard
+  agent_is_answered(relay, "127.0.0.4") -- so what they said was heard
   h.wait_until("they keep others out", function()
     local socket, why = sys.connect("127.0.0.1", relay.port,
       { from = "127.0.0.3" })
@@ -160,7 +192,7 @@ function T.test_those_that_speak_give_way_late()
       socket:close()
     end
     return answer == "" and why == "reset"
-  end, 0.5)
+  end)
   relay:wait_log("connection refused from=127.0.0.3:%d+ " ..
     'reason="too many from its source at a time"')
   local agent
@@ -170,7 +202,7 @@ function T.test_those_that_speak_give_way_late()
     return ok
   end)
   local took = sys.now() - began
-  lu.assertTrue(took >= 0.9, took)
+  lu.assertTrue(took >= 3.9, took)
   agent:bye()
 end
 
@@ -178,7 +210,7 @@ end
 -- as many as it may.
 function T.test_faults_that_wait_give_way()
   for _, cap in ipairs({ "--max-unproven-per-source", "--max-unproven" }) do
-    local relay = open_relay("--penalty", "4s", cap, 4)
+    local relay = open_relay_for_ever(cap, 4)
     local waiting = {}
     for i = 1, 14 do
       waiting[i] = h.connect(relay, { from = "127.0.0.3" })
@@ -186,10 +218,10 @@ function T.test_faults_that_wait_give_way()
     end
     h.wait_until("all but four were heard or gave way", function()
       return count_closed(waiting) >= 10
-    end, 2)
-    agent_is_quick(relay, "127.0.0.3")
-    agent_is_quick(relay, "127.0.0.4")
-    is_quick(relay, "127.0.0.4")
+    end)
+    agent_is_answered(relay, "127.0.0.3")
+    agent_is_answered(relay, "127.0.0.4")
+    is_answered(relay, "127.0.0.4")
     relay:stop()
   end
 end
