@@ -10,7 +10,7 @@ local scene = require("scene")
 local typed = require("typed")
 local sys = h.sys
 
-local T = { limit = 60, tearDown = typed.close_all }
+local T = { limit = 120, tearDown = typed.close_all }
 
 -- Connects `count` times; gives a list of sockets.
 local function connect_many(relay, count)
@@ -32,7 +32,8 @@ end
 -- A first line that comes a byte at a time is cut when its time is over: the
 -- clock is of the whole line, and bytes do not set it back.
 function T.test_a_byte_at_a_time_is_cut_in_all()
-  local relay = h.start_relay({ "--handshake", "5s" })
+  local time = h.seconds(8)
+  local relay = h.start_relay({ "--handshake", time .. "s" })
   local before, fds = relay:usage().rss, relay:fds()
   local began = sys.now()
   local slow = connect_many(relay, 1000)
@@ -64,13 +65,13 @@ function T.test_a_byte_at_a_time_is_cut_in_all()
   end)
   lu.assertTrue(cpu < 0.5, ("%g s of CPU in 1 s of silence"):format(cpu))
   -- A byte every 0.25 s, for ever: only the time for all of them can cut it.
-  while #sys.poll(slow, "r", 0) < 1000 do
+  h.wait_until("all are cut", function()
     round()
-    lu.assertTrue(sys.now() - began < h.seconds(20), "never cut")
     sys.sleep(0.25)
-  end
-  lu.assertTrue(sys.now() - began >= 4.9, "cut early")
-  lu.assertTrue(sent < 200)
+    return #sys.poll(slow, "r", 0) == 1000
+  end, 60)
+  lu.assertTrue(sys.now() - began >= time - 0.1, "cut early")
+  lu.assertTrue(sent < #line, "the line came to its end")
   for _, socket in ipairs(slow) do
     local answer, how = socket:recv_all()
     lu.assertStrMatches(answer, "ERR code=handshake final=no .*\n")
@@ -95,7 +96,7 @@ end
 -- What its agent reads on a data connection is the visitor's, and an end would
 -- be its end: one that is late is reset, and reads nothing.
 function T.test_a_late_data_connection_is_reset()
-  local relay = h.start_relay({ "--handshake", "200ms" })
+  local relay = h.start_relay({ "--handshake", "1s" })
   for _, begin in ipairs({ "RELAY/1 A", "RELAY/1 ACCEPT session=0",
                            "RELAY/1 WAIT" }) do
     local socket = h.connect(relay)
@@ -107,7 +108,7 @@ end
 
 -- Where it is the relay that stood still, what came meanwhile is in time.
 function T.test_a_relay_that_stood_still_looks_once_more()
-  local relay = h.start_relay({ "--handshake", "300ms" })
+  local relay = h.start_relay({ "--handshake", "3s" })
   local agent = typed.agent(relay)
   local visitor, message = agent:visitor()
   local sockets = scene.sockets(relay)
@@ -117,7 +118,7 @@ function T.test_a_relay_that_stood_still_looks_once_more()
   data:send(("RELAY/1 ACCEPT session=%s id=%s\nhello"):format(agent.session,
     message.id))
   other:send("RELAY/1 LISTEN\n")
-  sys.sleep(0.5)
+  sys.sleep(3.5)
   relay:kill("CONT")
   lu.assertEquals(visitor:recv_exact(5), "hello")
   lu.assertStrContains(other:recv_line(), "OK ")
@@ -193,7 +194,7 @@ local function check_foreign(relay, name, case)
   local socket = h.connect(relay)
   local _, port = socket:address()
   socket:send(case[1])
-  local answer, how = socket:recv_all(h.seconds(5))
+  local answer, how = socket:recv_all()
   socket:close()
   lu.assertTrue(how == "eof" or how == "reset", name .. ": " .. how)
   lu.assertTrue(#answer <= 4096, name)
@@ -286,7 +287,7 @@ function T.test_the_corpus_in_pieces_and_at_once()
     end
   end
   for _, one in ipairs(open) do
-    local answer, how = one.socket:recv_all(h.seconds(10))
+    local answer, how = one.socket:recv_all()
     lu.assertTrue(how == "eof" or how == "reset", one.name .. ": " .. how)
     lu.assertTrue(#answer <= 4096, one.name)
     one.socket:close()

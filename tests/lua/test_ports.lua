@@ -232,7 +232,7 @@ end
 function T.test_a_lost_agents_port_is_not_given_away()
   local low = free_range(1)
   local relay = h.start_relay({ "--ports", range(low, low),
-    "--grace", "1s" })
+    "--grace", "3s" })
   local agent = typed.agent(relay)
   agent:close()
   relay:wait_log("agent gone")

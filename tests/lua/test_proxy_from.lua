@@ -91,7 +91,7 @@ function T.test_others_are_not_believed()
 end
 
 function T.test_no_header_no_entrance()
-  local relay, agent = scene({ "--handshake", "300ms" })
+  local relay, agent = scene({ "--handshake", "1500ms" })
   for _, words in ipairs({ "GET / HTTP/1.1\r\n\r\n", V1:gsub("\r", ""), "",
                            V1:sub(1, 20) }) do
     local visitor = from_balancer(agent)

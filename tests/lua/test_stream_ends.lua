@@ -214,8 +214,8 @@ scene.each(T, "test_fin_against_reset", { variants = scene.both_sides },
 -- Each program in turn has the short time-out.
 local function short(which)
   return { pools = { 0 }, variants = scene.both_sides,
-    relay = { "--fin-timeout", which == "relay" and "300ms" or "10m" },
-    expose = { "--fin-timeout", which == "expose" and "300ms" or "10m" } }
+    relay = { "--fin-timeout", which == "relay" and "1s" or "10m" },
+    expose = { "--fin-timeout", which == "expose" and "1s" or "10m" } }
 end
 
 for _, which in ipairs({ "relay", "expose" }) do
@@ -234,32 +234,33 @@ end
 
 -- It is silence that ends it, not its age.
 scene.each(T, "test_half_closed_and_busy",
-  { pools = { 2 }, relay = { "--fin-timeout", "1s" },
-    expose = { "--fin-timeout", "1s" } },
+  { pools = { 2 }, relay = { "--fin-timeout", "2s" },
+    expose = { "--fin-timeout", "2s" } },
   function(s)
     local visitor, served = s:join()
     visitor:shutdown()
     scene.expect_eof(served)
-    for _ = 1, 15 do
+    local began = sys.now()
+    repeat
       served:send("tick")
       lu.assertEquals(visitor:recv_exact(4), "tick")
       sys.sleep(0.1)
-    end
+    until sys.now() - began > 2.5
     served:shutdown()
     scene.expect_eof(visitor)
   end)
 
 -- A reader that is slow is not one that is silent.
 scene.each(T, "test_half_closed_and_stalled",
-  { pools = { 0 }, relay = { "--fin-timeout", "300ms" },
-    expose = { "--fin-timeout", "300ms" } },
+  { pools = { 0 }, relay = { "--fin-timeout", "1s" },
+    expose = { "--fin-timeout", "1s" } },
   function(s)
     local visitor, served = s:join()
     visitor:shutdown()
     scene.expect_eof(served)
     local sent = scene.fill(served, 1)
     served:shutdown()
-    sys.sleep(0.7)
+    sys.sleep(1.5)
     scene.take(visitor, 1, sent, 65536)
     scene.expect_eof(visitor)
   end)

@@ -85,7 +85,7 @@ end, h.plain_modes)
 -- The shell's lines of the page, which answer PING by themselves.
 function T.test_the_shell_that_answers()
   h.need("nc")
-  local relay = h.start_relay({ "--heartbeat", "200ms", "--dead", "1500ms" })
+  local relay = h.start_relay({ "--heartbeat", "200ms", "--dead", "4s" })
   local directory = h.tmpdir()
   local shell = h.start({ "bash", "-c", at_port(shown("```sh\n(.-)```"),
     relay.port), env = { TMPDIR = directory } })
@@ -93,7 +93,7 @@ function T.test_the_shell_that_answers()
   local began = sys.now()
   repeat -- longer than a silent one would live
     shell:wait_line("^PING n=%d+$")
-  until sys.now() - began > 2
+  until sys.now() - began > 5
 
   local visitor = type_nc(math.tointeger(ok.port))
   local id = words_of(shell:wait_line("^VISITOR .*$")).id
