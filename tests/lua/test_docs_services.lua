@@ -38,10 +38,10 @@ end
 
 -- Takes one request, answers it, and gives it back.
 local function serve_once(listener, status)
-  local client = assert(listener:accept(h.seconds(10)))
+  local client = assert(listener:accept())
   local request, length = "", 0
   repeat
-    local line = assert(client:recv_line(h.seconds(10)))
+    local line = assert(client:recv_line())
     length = tonumber(line:lower():match("^content%-length: (%d+)")) or length
     request = request .. line .. "\n"
   until line:match("^\r?$")

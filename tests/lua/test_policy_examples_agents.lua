@@ -164,10 +164,10 @@ end
 
 -- Who is there loses nothing, however long; nor does who has just left.
 function T.test_port_ranges_forget_who_is_away_longest()
-  local relay, low = ranges(2, { ["24 * 3600"] = "1" })
+  local relay, low = ranges(2, { ["24 * 3600"] = "3" })
   local _, one = port_of(relay, "web/one")
   local _, two = port_of(relay, "web/two")
-  sys.sleep(1.1)
+  sys.sleep(3.1)
   assert_full(relay, "web/three")
   one:bye()
   relay:wait_log("address released port=" .. low)
@@ -184,9 +184,12 @@ end
 
 -- ---- bandwidth_tiers --------------------------------------------------------
 
-local KIB = 1 << 10
+local KIB, MIB = 1 << 10, 1 << 20
 local SLOW = { ["each = 1 * MIB, all = 4 * MIB"] =
                "each = MIB // 16, all = MIB // 8" }
+-- So slow that what the test sends would not arrive while it waits.
+local AS_GOOD_AS_NONE = { ["each = 1 * MIB, all = 4 * MIB"] =
+                          "each = 512, all = 4 * MIB" }
 
 -- Seconds that so many bytes take to an echo and back.
 local function time_of(port, count, ends)
@@ -210,7 +213,7 @@ function T.test_bandwidth_tiers()
   -- 64 KiB at 64 KiB/s, less the burst of an eighth of a second.
   lu.assertTrue(time_of(free.port, 64 * KIB) > 0.8)
   relay:wait_log("visitor closed [^\n]*tier=free")
-  lu.assertTrue(time_of(gold.port, 64 * KIB) < h.seconds(0.8))
+  time_of(gold.port, 32 * MIB) -- at the other's speed it would not come
   relay:wait_log("visitor closed [^\n]*tier=gold")
   -- Four at 64 KiB/s each would take half a second, all at 128 KiB/s take one.
   lu.assertTrue(time_of(free.port, 32 * KIB, 4) > 0.8)
@@ -223,14 +226,12 @@ function T.test_bandwidth_tiers()
 end
 
 function T.test_bandwidth_tiers_change_for_who_is_there()
-  local relay = example.relay("bandwidth_tiers", { change = SLOW })
+  local relay = example.relay("bandwidth_tiers", { change = AS_GOOD_AS_NONE })
   local agent = example.agent(relay, "blog")
   local visitor = example.visit(agent.port)
   example.reload(relay, {})
-  local began = sys.now()
   h.pump({ { visitor, send = 256 * KIB, recv = 256 * KIB, fin = true,
              eof = true } })
-  lu.assertTrue(sys.now() - began < h.seconds(2), sys.now() - began)
   visitor:close()
   relay:wait_log("visitor closed [^\n]*tier=free")
   lu.assertEquals(policy.count(relay, "policy hook failed"), 0)

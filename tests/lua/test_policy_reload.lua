@@ -121,13 +121,16 @@ end
 
 function T.test_a_verdict_under_way_is_of_the_old_one()
   local relay, agent = policy.scene([[return { visitor = function(conn)
-    print("asked") relay.sleep(0.5) conn:tag("by", "old") end }]])
+    print("asked")
+    while not relay.kv.get("go") do relay.sleep(0.02) end
+    conn:tag("by", "old") end }]], { "--hook-visitor", "60s" })
   local visitor = h.connect(agent)
   visitor:send("hello")
   visitor:shutdown()
   relay:wait_log("asked")
-  policy.reload(relay, [[return { close = function(conn)
-    print("new one closes", conn.bytes_in) end }]])
+  policy.reload(relay, [[return {
+    start = function() relay.kv.set("go", 1) end,
+    close = function(conn) print("new one closes", conn.bytes_in) end }]])
   lu.assertEquals(visitor:recv_all(), "hello")
   visitor:close()
   relay:wait_log("new one closes 5")

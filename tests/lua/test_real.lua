@@ -70,7 +70,7 @@ local function take_mail(connection)
   local lines = {}
   connection:send("220 mail.example.org ready\r\n")
   local function expect(pattern, answer)
-    local line = assert(connection:recv_line(h.seconds(10)))
+    local line = assert(connection:recv_line())
     lu.assertStrMatches(line, pattern .. ".*\r")
     connection:send(answer .. "\r\n")
   end
@@ -79,7 +79,7 @@ local function take_mail(connection)
   expect("RCPT TO:<b@example.org>", "250 ok")
   expect("DATA", "354 go on")
   repeat
-    local line = assert(connection:recv_line(h.seconds(10)))
+    local line = assert(connection:recv_line())
     table.insert(lines, line .. "\n")
   until line == ".\r"
   connection:send("250 taken\r\n")
@@ -98,7 +98,7 @@ h.each_mode(T, "test_mail", function()
     local curl = h.start({ "curl", "-sS", "--max-time", "30", "--mail-from",
       "a@example.org", "--mail-rcpt", "b@example.org", "-T", file,
       "smtp://127.0.0.1:" .. expose.port })
-    local taken = take_mail(assert(server:accept(h.seconds(10))))
+    local taken = take_mail(assert(server:accept()))
     lu.assertTrue(taken == mail .. ".\r\n")
     lu.assertEquals({ curl:wait() }, { "exit", 0 })
   end
