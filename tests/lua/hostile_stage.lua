@@ -77,7 +77,7 @@ local function begin(stage, options)
 end
 
 local function open_stage(...)
-  local relay = h.start_relay({ "--handshake", h.seconds(0.5) .. "s",
+  local relay = h.start_relay({ "--handshake", h.seconds(1) .. "s",
     "--pairing", "1h", "--dead", "2h", "--heartbeat", "1h", ... })
   return setmetatable({ relay = relay, agents = {}, joined_pairs = {},
     burned_pairs = {}, waiting_visitors = {} }, Stage)

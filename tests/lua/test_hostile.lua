@@ -21,7 +21,10 @@ local COUNT <const> = full and 100000 or 4000
 -- So many are open at a time: of those that are ended at once, and others.
 local WINDOW <const>, WINDOW_SLOW <const> = 50, 200
 
-local T = { limit = full and 1200 or 120, tearDown = typed.close_all }
+-- A round that adds so much is followed by another, up to so many.
+local LEAK <const>, ROUNDS <const> = 1 << 20, 4
+
+local T = { limit = full and 1200 or 300, tearDown = typed.close_all }
 
 -- ---- one kind ---------------------------------------------------------------
 
@@ -159,32 +162,41 @@ local function report(format, ...)
   end
 end
 
--- All kinds twice: what is kept (pools, tables, the allocator's own) is filled
--- by the first round, once as many of each were there at a time as ever are.
-local function run(stage, kinds, after)
-  local each, rss = COUNT // #kinds, 0
-  for _, warm in ipairs({ true, false }) do
-    rss = stage.relay:usage().rss
-    for _, kind in ipairs(kinds) do
-      local window = kind.slow and WINDOW_SLOW or WINDOW
-      local count = warm and math.max(2 * window, each) or each
-      local began = sys.now()
-      attack(stage, kind, count, function(answer)
-        judge(kind, answer)
-      end)
-      after(kind, count)
-      stage:check()
-      if not warm then
-        report("%-36s %6d %5.1f s", kind[1], count, sys.now() - began)
-      end
+-- All kinds once: so many bytes more of memory.
+local function run_round(stage, kinds, after, warm)
+  local each, rss = COUNT // #kinds, stage.relay:usage().rss
+  for _, kind in ipairs(kinds) do
+    local window = kind.slow and WINDOW_SLOW or WINDOW
+    local count = warm and math.max(2 * window, each) or each
+    local began = sys.now()
+    attack(stage, kind, count, function(answer)
+      judge(kind, answer)
+    end)
+    after(kind, count)
+    stage:check()
+    if not warm then
+      report("%-36s %6d %5.1f s", kind[1], count, sys.now() - began)
     end
   end
   local drift = stage.relay:usage().rss - rss
   report("%d of %d kinds, %d bytes more of memory", each * #kinds, #kinds,
     drift)
-  if not h.sanitized then
-    lu.assertTrue(drift < 1 << 20, ("%d bytes more"):format(drift))
+  return drift
+end
+
+-- What is kept (pools, tables, the allocator's own) is filled by the first
+-- round, once as many of each were there at a time as ever are. Where the
+-- machine has other work as well, that may be later; a leak grows in each.
+local function run(stage, kinds, after)
+  run_round(stage, kinds, after, true)
+  local least = math.huge
+  for _ = 1, ROUNDS do
+    least = math.min(least, run_round(stage, kinds, after))
+    if h.sanitized or least < LEAK then
+      return
+    end
   end
+  lu.fail(("%d bytes more in each round"):format(least))
 end
 
 local function kinds_of(...)
@@ -244,7 +256,7 @@ end
 -- One of a kind; its answer, and how that ended.
 local function try(stage, kind, from)
   local socket = start(stage, kind, 1, from)
-  local answer, how = socket:recv_all(h.seconds(10))
+  local answer, how = socket:recv_all()
   socket:close()
   return answer, how
 end
