@@ -26,7 +26,11 @@ h.sanitized = h.slow > 1
 -- Lua collects all garbage at each allocation.
 h.stressed = (os.getenv("RELAY_TEST_STRESSED") or "") ~= ""
 
-sys.timeout(10 * h.slow)
+-- How long is waited for what has to come, where nothing else is said. What
+-- comes in a millisecond here may take a while on a machine that is busy.
+local PATIENCE <const> = 30
+
+sys.timeout(PATIENCE * h.slow)
 
 -- Seconds, stretched as the build needs it.
 function h.seconds(seconds)
@@ -59,14 +63,15 @@ end
 
 -- Asks until the answer is true, and returns it; an error when it never is.
 function h.wait_until(what, ask, seconds)
-  local deadline = sys.now() + h.seconds(seconds or 10)
+  seconds = seconds or PATIENCE
+  local deadline = sys.now() + h.seconds(seconds)
   while true do
     local answer = ask()
     if answer then
       return answer
     end
     if sys.now() > deadline then
-      error(("not so in %g s: %s"):format(h.seconds(seconds or 10), what), 2)
+      error(("not so in %g s: %s"):format(h.seconds(seconds), what), 2)
     end
     sys.sleep(0.005)
   end
@@ -114,13 +119,13 @@ end
 
 -- "exit", STATUS or "signal", NUMBER. A test that asks judges for itself.
 function Process:wait(seconds)
-  local how, number = self.handle:wait(h.seconds(seconds or 10))
+  local how, number = self.handle:wait(h.seconds(seconds or PATIENCE))
   if how then
     self.expect = "any"
     return how, number
   end
   error(("%s: still running after %g s"):format(
-    self.name, h.seconds(seconds or 10)), 2)
+    self.name, h.seconds(seconds or PATIENCE)), 2)
 end
 
 -- A signal that ends it is a test's own business: no end is expected then.
@@ -157,7 +162,7 @@ end
 
 -- Waits for a line of standard output that matches; its captures or the line.
 function Process:wait_line(pattern, seconds, stream)
-  local deadline = sys.now() + h.seconds(seconds or 10)
+  local deadline = sys.now() + h.seconds(seconds or PATIENCE)
   while true do
     local line, why = self:read_line(math.max(0, deadline - sys.now()), stream)
     if not line then
@@ -233,7 +238,7 @@ function h.run(options)
     process:write(options.input)
     process:close_stdin()
   end
-  local how, number = process.handle:wait(h.seconds(options.seconds or 30))
+  local how, number = process.handle:wait(h.seconds(options.seconds or PATIENCE))
   local result = {}
   if not how then
     result.timeout = true
@@ -418,7 +423,7 @@ end
 -- `listener`: the two ends of one relayed connection.
 function h.join(agent, listener, options)
   local visitor = h.connect(agent, options)
-  local served, why = listener:accept(h.seconds(10))
+  local served, why = listener:accept()
   if not served then
     error("the visitor did not come through: " .. why, 2)
   end
@@ -517,7 +522,7 @@ local function end_process(process, problems)
     sys.kill(handle:pid(), "CONT")
     sys.kill(handle:pid(), process.signal)
   end
-  local how, number = handle:wait(h.seconds(10))
+  local how, number = handle:wait(h.seconds(PATIENCE))
   if not how then
     table.insert(problems, ("%s: does not end after SIG%s"):format(
       process.name, process.signal))

@@ -59,7 +59,7 @@ end
 
 -- The next message, PING aside; or nil and why.
 function Control:hear(seconds)
-  local deadline = sys.now() + h.seconds(seconds or 10)
+  local deadline = sys.now() + h.seconds(seconds or 30)
   while true do
     local line, why = self.socket:recv_line(math.max(0, deadline - sys.now()))
     if not line then
@@ -178,7 +178,7 @@ end
 
 -- Waits at a listening socket for an agent's LISTEN, which is its `listen`.
 function typed.meet(listener, seconds)
-  local socket, why = listener:accept(h.seconds(seconds or 10))
+  local socket, why = listener:accept(seconds and h.seconds(seconds))
   if not socket then
     error("no agent comes: " .. why, 2)
   end
