@@ -20,7 +20,7 @@
 
 #include "check.h"
 
-#define AWAIT_MS 5000
+#define AWAIT_MS 20000
 
 #define OK_PLAIN "OK host=example.net port=4711 session=s1 resume=t1\n"
 #define OK_POOL                                                                \

@@ -129,7 +129,7 @@ static inline void host_turn(struct host *h) {
 /* Turns until `so`, or some seconds have passed. */
 #define UNTIL(h, so)                                                           \
   do {                                                                         \
-    uint64_t until_ = uv_hrtime() + UINT64_C(20000000000);                     \
+    uint64_t until_ = uv_hrtime() + UINT64_C(60000000000);                     \
     while (!(so) && uv_hrtime() < until_)                                      \
       host_turn(h);                                                            \
     CHECK(so);                                                                 \
@@ -207,7 +207,7 @@ static inline char visitor_sees(int fd) {
 /* How it ends, 'e' or 'r', or 'd' when there are bytes. A reset is told once,
    so this is asked once. */
 static inline char visitor_ends(struct host *h, int fd) {
-  uint64_t until = uv_hrtime() + UINT64_C(20000000000);
+  uint64_t until = uv_hrtime() + UINT64_C(60000000000);
   char sees = '-';
 
   while (sees == '-' && uv_hrtime() < until) {

@@ -339,10 +339,10 @@ static inline void rig_tell(const struct rig *rig) {
   tell_pair(rig->second);
 }
 
-/* Turns until `so`, or ten seconds have passed. */
+/* Turns until `so`, or half a minute has passed. */
 #define RIG_UNTIL(rig, so)                                                     \
   do {                                                                         \
-    uint64_t until_ = uv_hrtime() + 10000000000ull;                            \
+    uint64_t until_ = uv_hrtime() + 30000000000ull;                            \
     while (!(so) && uv_hrtime() < until_)                                      \
       rig_turn(rig);                                                           \
     if (!CHECK(so))                                                            \

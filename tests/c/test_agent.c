@@ -205,20 +205,20 @@ TEST(answers_pings_and_sends_its_own) {
 
   rig_prepare(&rig);
   rig.options.heartbeat_ms = 20;
-  rig.options.dead_ms = 100;
+  rig.options.dead_ms = 1000;
   rig_start(&rig);
   rig_welcome(&rig, OK_PLAIN);
   CHECK_STR("PING n=1", rig_line(&rig, rig.control));
   rig_send(rig.control, "PONG n=1\nPING n=77\n");
   const char *line = rig_line(&rig, rig.control);
-  if (strncmp(line, "PING", 4) == 0)
+  while (strncmp(line, "PING", 4) == 0)
     line = rig_line(&rig, rig.control);
   CHECK_STR("PONG n=77", line);
   /* No PONG any more: lost, and back. */
   uint64_t before = uv_hrtime();
   while (*rig_line(&rig, rig.control) != '\0')
     continue;
-  CHECK((uv_hrtime() - before) / 1000000 >= 80);
+  CHECK((uv_hrtime() - before) / 1000000 >= 900);
   close(rig.control);
   rig_welcome(&rig, OK_PLAIN);
   rig_finish(&rig);

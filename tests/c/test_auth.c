@@ -201,10 +201,10 @@ TEST(waiting_costs_no_handshake_time) {
   uint64_t until;
 
   open_host(&h, TOKEN);
-  h.options.handshake_ms = 150;
+  h.options.handshake_ms = 1000;
   host_start(&h);
   UNTIL(&h, h.auths == 1);
-  for (until = uv_hrtime() + 400000000; uv_hrtime() < until;)
+  for (until = uv_hrtime() + 1500000000; uv_hrtime() < until;)
     host_turn(&h);
   CHECK_INT(0, relay_settle(h.relay, h.call, &allow));
   UNTIL(&h, h.established == 1);
@@ -363,7 +363,7 @@ TEST(late_after_the_proof) {
   struct host h;
 
   open_host(&h, TOKEN);
-  h.options.hook_agent_ms = 80;
+  h.options.hook_agent_ms = 1000; /* in which the key is proven */
   host_start(&h);
   UNTIL(&h, h.auths == 1);
   CHECK_INT(0, relay_verify(h.relay, h.call, key, sizeof(key)));
@@ -456,6 +456,7 @@ TEST(others_go_on_while_one_waits) {
 
   open_host(&h, TOKEN);
   h.agent_options.name = "waits";
+  h.options.hook_agent_ms = 3600000;
   host_start(&h);
   UNTIL(&h, h.auths == 1);
   call = h.call;

@@ -49,8 +49,8 @@
 #define URGENT_AT 6000 /* this byte is sent as an urgent one */
 #define PREAMBLE "PROXY of a kind\r\n"
 #define TARGETS 8
-#define AWAIT_MS 4000
-#define RUN_S 60 /* a run that takes longer hangs */
+#define AWAIT_MS 20000
+#define RUN_S 200 /* a run that takes longer hangs */
 /* Turns of the loop in one run, at most; it takes about a hundred. More mean
    that something is reported again and again, and nobody sees to it. */
 #define TURNS_MAX 4000
