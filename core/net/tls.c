@@ -16,7 +16,7 @@
 
 /* ---- towards the socket ----------------------------------------------- */
 
-/* Keeps what the socket did not take; a record at a time, and an alert. */
+/* Keeps what the socket did not take; a batch of records, and an alert. */
 static int keep(struct tls *tls, const char *bytes, size_t count) {
   char *grown = malloc(tls->out_length + count);
 
