@@ -500,6 +500,33 @@ local function judge_log(process, problems)
   end
 end
 
+-- Kills what is left of its group, and waits for that: it would be found as
+-- left behind by the test.
+local function end_group(group)
+  if not sys.kill(-group, "KILL") then
+    return
+  end
+  local function is_alive(pid)
+    local file = io.open(("/proc/%d/stat"):format(pid))
+    local text = file and file:read("a") or ""
+    if file then
+      file:close()
+    end
+    local state, of = text:match("%) (%a) %d+ (%d+)")
+    return state and state ~= "Z" and tonumber(of) == group
+  end
+  for _ = 1, 1000 do
+    local alive = false
+    for _, pid in ipairs(sys.children() or {}) do
+      alive = alive or is_alive(pid)
+    end
+    if not alive then
+      return
+    end
+    sys.sleep(0.005)
+  end
+end
+
 -- Ends it if need be; says what was wrong with how it ended.
 local function end_process(process, problems)
   local handle = process.handle
@@ -512,7 +539,7 @@ local function end_process(process, problems)
         handle:wait(5)
       end
     end
-    sys.kill(-handle:pid(), "KILL") -- what it left in its group
+    end_group(handle:pid())
     return
   end
   local early = not handle:running()

@@ -114,7 +114,7 @@ end
 
 local function limited(test, seconds)
   return function(self)
-    sys.watchdog(h.seconds(seconds))
+    sys.watchdog(h.seconds(2 * seconds)) -- for a machine that is busy
     test(self)
   end
 end

@@ -140,15 +140,22 @@ scene.both_sides = { "visitor", "service" }
 -- ---- bytes -----------------------------------------------------------------
 
 -- Sends the pattern of a seed, so many bytes at a time, until no more are
--- taken; how many were.
+-- taken; how many were. A kernel that packs what it holds into less room may
+-- take some more every few milliseconds, for minutes: that is the end, too.
 function scene.fill(socket, seed, step)
-  local sent = 0
+  local sent, before, since = 0, 0, sys.now()
   repeat
     local taken, why = socket:try_send(sys.pattern(seed, sent, step or 65536))
     if not taken then
       error("cannot send: " .. why, 2)
     end
     sent = sent + taken
+    if taken == 0 and sys.now() - since > 2 then
+      if sent - before < sent // 50 then
+        break
+      end
+      before, since = sent, sys.now()
+    end
   until taken == 0 and not socket:wait("w", STALLED)
   return sent
 end
