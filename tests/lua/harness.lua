@@ -238,7 +238,8 @@ function h.run(options)
     process:write(options.input)
     process:close_stdin()
   end
-  local how, number = process.handle:wait(h.seconds(options.seconds or PATIENCE))
+  local how, number = process.handle:wait(
+    h.seconds(options.seconds or PATIENCE))
   local result = {}
   if not how then
     result.timeout = true
