@@ -53,7 +53,8 @@ local HOW <const> = [[
 - Throughput is iperf3's, what the receiver got in a second's run. CPU is user
   and system time of all hops, their threads and children, from `/proc`.
 - Round trips, short connections and growth are made by `bench/load/`, which is
-  C over epoll, before a service that sends back what it gets.
+  C over epoll, before a service that sends back what it gets: one means for
+  all, where sockperf has no short connections, and wrk only HTTP.
 - The way between agent and relay is a process that holds bytes up for half a
   round trip, and the first ones of a connection until a handshake over that
   way would be done.
