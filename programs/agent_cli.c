@@ -223,15 +223,18 @@ static void wipe_token(struct agent_cli *self) {
 static int read_token_file(struct agent_cli *self) {
   FILE *file = fopen(self->token_file, "re");
   char *line = NULL;
+  int err = file == NULL ? -errno : 0;
 
   if (file != NULL) {
     setvbuf(file, NULL, _IONBF, 0); /* no copy of it in a buffer */
     line = fgets(self->token, sizeof(self->token), file);
+    if (ferror(file))
+      err = -errno;
     fclose(file);
   }
-  if (file == NULL)
+  if (err != 0)
     return cli_fail(&self->cli, "%s: %s", self->token_file,
-                    relay_strerror(-errno));
+                    relay_strerror(err));
   if (line != NULL)
     line[strcspn(line, " \t\r\n")] = '\0';
   if (line == NULL || line[0] == '\0')

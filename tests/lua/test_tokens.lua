@@ -247,6 +247,18 @@ function T.test_without_a_token_there_is_no_address()
     "it was given no token: see --token-file\n")
 end
 
+function T.test_an_agents_token_file_has_a_token()
+  local empty = write_private(path(), "")
+  for file, why in pairs({ [h.tmpdir()] = "illegal operation on a directory",
+    [empty] = "there is no token in it",
+    [empty .. ".not"] = "no such file or directory" }) do
+    local result = h.run({ h.program("echoserver"), "localhost", 1,
+      "--token-file", file })
+    lu.assertEquals({ result.status, result.stderr },
+      { 1, ("echoserver: %s: %s\n"):format(file, why) })
+  end
+end
+
 function T.test_a_policy_with_auth_decides()
   local file = write_private(path(), "")
   local relay = h.start_relay({ "--tokens", file, "--script",
