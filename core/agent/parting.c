@@ -40,7 +40,7 @@ static void on_deadline(struct deadline *deadline) {
 void relay__parting_begin(struct relay_agent *agent, struct stream *stream) {
   struct parting *parting = NULL;
 
-  if (stream != NULL && agent->session.phase == SESSION_OPEN)
+  if (stream != NULL && !stream->reset && agent->session.phase == SESSION_OPEN)
     parting = calloc(1, sizeof(*parting));
   if (parting == NULL) {
     relay__stream_close(stream);

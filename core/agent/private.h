@@ -338,7 +338,7 @@ void relay__pool_close(struct relay_agent *agent);
 /* ---- parting.c -------------------------------------------------------- */
 
 /* Takes over the data connection of a visitor that was just rejected, or NULL,
-   and closes it once the relay has. */
+   and closes it once the relay has; at once where that has happened. */
 void relay__parting_begin(struct relay_agent *agent, struct stream *stream);
 void relay__parting_end_all(struct relay_agent *agent);
 

@@ -164,6 +164,27 @@ static void refuse_visitor(enum answer answer) {
   rig_finish(&rig);
 }
 
+/* Nobody will reset what is reset already. */
+TEST(keeps_no_connection_that_is_dead) {
+  struct agent_rig rig;
+
+  rig_prepare(&rig);
+  rig.answer = ANSWER_LATER;
+  rig.options.pool = 1;
+  rig_start(&rig);
+  rig_welcome(&rig, OK_POOL);
+  int data = take_data(&rig, "RELAY/1 WAIT session=s1 n=1");
+  rig_send(data, VISITOR("v1"));
+  int next = take_data(&rig, "RELAY/1 WAIT session=s1 n=2");
+  AWAIT(&rig, rig.visitors == 1);
+  int before = count_descriptors();
+  reset(data);
+  AWAIT(&rig, rig.ends == 1);
+  CHECK_INT(before - 2, count_descriptors());
+  close(next);
+  rig_finish(&rig);
+}
+
 TEST(rejects_when_the_service_is_down) {
   refuse_visitor(ANSWER_ADDRESS);
   refuse_visitor(ANSWER_NAME);
@@ -301,6 +322,7 @@ int main(void) {
   RUN(echoes_from_the_pool);
   RUN(replaces_old_waiting_connections);
   RUN(forwards_to_an_address);
+  RUN(keeps_no_connection_that_is_dead);
   RUN(rejects_when_the_service_is_down);
   RUN(serves_a_descriptor);
   RUN(turns_visitors_away);
