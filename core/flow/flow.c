@@ -271,7 +271,7 @@ size_t relay__flow_pump(struct flow *flow, bool readable) {
     readable = false;
   }
   settle(flow);
-  if (!is_holding(flow)) /* next time is taken to be as this was */
+  if (moved != 0 && !is_holding(flow)) /* the next time will be as this was */
     flow->wide = was_full || moved >= SHORT_READ_BYTES;
   return moved;
 }
